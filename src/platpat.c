@@ -1,0 +1,173 @@
+/*
+ * platpat.c
+ *		Loading the library, the table of modules, and platpat.status().
+ *
+ * Nothing is shared between backends, and nothing needs preloading yet; a
+ * library that is preloaded defines its settings before the first login, so
+ * that nobody can make placeholders of their names.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#include "admin.h"
+#include "compat.h"
+#include "platpat.h"
+#include "sql.h"
+
+PLAT_MODULE_MAGIC;
+
+/* Every module, in the order in which they are initialised. */
+static const PlatModule *const modules[] = {
+	&plat_tenant_module,
+	&plat_admin_module,
+	&plat_policy_module,
+	NULL
+};
+
+static bool preloaded = false;
+
+extern void _PG_init(void);
+
+PG_FUNCTION_INFO_V1(plat_check_install);
+PG_FUNCTION_INFO_V1(plat_status);
+
+/* The table of modules, closed by NULL. */
+const PlatModule *const *
+plat_modules(void)
+{
+	return modules;
+}
+
+/* Whether shared_preload_libraries loaded this library. */
+bool
+plat_is_preloaded(void)
+{
+	return preloaded;
+}
+
+/* Library load: in the postmaster, or in the first session that needs us. */
+void
+_PG_init(void)
+{
+	preloaded = process_shared_preload_libraries_in_progress;
+	for (const PlatModule *const *m = modules; *m; m++)
+		if ((*m)->define_settings)
+			(*m)->define_settings();
+	MarkGUCPrefixReserved("platpat");
+}
+
+/* The owner of schema platpat. */
+static Oid
+schema_owner(void)
+{
+	Oid			schema = get_namespace_oid("platpat", false);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID,
+										ObjectIdGetDatum(schema));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema %u", schema);
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * platpat.check_install(version text) returns void
+ *
+ * Called first by the install and upgrade scripts.  Refuses a schema that
+ * another role owns, who could drop it with everything in it, and a library
+ * that is older or newer than the script.
+ */
+Datum
+plat_check_install(PG_FUNCTION_ARGS)
+{
+	const char *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Oid			owner = schema_owner();
+
+	if (owner != GetUserId() && !superuser_arg(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema platpat belongs to role \"%s\"",
+						GetUserNameFromId(owner, false)),
+				 errdetail("Its owner could drop the extension."),
+				 errhint("ALTER SCHEMA platpat OWNER TO a superuser, or drop the schema.")));
+	if (strcmp(version, PLAT_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the loaded library is platpat %s, the SQL script is for %s",
+						PLAT_VERSION, version),
+				 errhint("Install the files of one version, and restart the server if it preloads the library.")));
+	PG_RETURN_VOID();
+}
+
+/* Add one row of status(). */
+static void
+put_status(FunctionCallInfo fcinfo, const char *item, const char *value,
+		   const char *hint)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, hint == NULL};
+
+	values[0] = CStringGetTextDatum(item);
+	values[1] = CStringGetTextDatum(value);
+	values[2] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* The version of the extension's SQL objects in this database. */
+static const char *
+sql_version(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *version = "none";
+
+	SPI_connect();
+	if (plat_sql_query("SELECT extversion FROM pg_catalog.pg_extension"
+					   " WHERE extname OPERATOR(pg_catalog.=) 'platpat'",
+					   0, NULL, NULL, NULL) > 0)
+		version = MemoryContextStrdup(caller, plat_sql_value(0, 1));
+	SPI_finish();
+	return version;
+}
+
+/*
+ * platpat.status() returns table (item text, value text, hint text)
+ *
+ * One row per thing that decides whether platpat can keep its promises in
+ * this session; hint is NULL where all is well.
+ */
+Datum
+plat_status(PG_FUNCTION_ARGS)
+{
+	const char *sql = sql_version();
+	Oid			role = GetOuterUserId();
+	bool		bypass = has_bypassrls_privilege(role);
+	const char *problem = plat_admin_role_problem();
+
+	InitMaterializedSRF(fcinfo, 0);
+	put_status(fcinfo, "library version", PLAT_VERSION, NULL);
+	put_status(fcinfo, "sql version", sql,
+			   strcmp(sql, PLAT_VERSION) == 0 ? NULL :
+			   "Run ALTER EXTENSION platpat UPDATE, or restart the server to load the new library.");
+	put_status(fcinfo, "preloaded", preloaded ? "yes" : "no",
+			   preloaded ? NULL :
+			   "Add platpat to shared_preload_libraries; what is in this version works without.");
+	put_status(fcinfo, "worker", "none", "No part of this version needs one.");
+	put_status(fcinfo, "row security",
+			   psprintf("%s for role \"%s\"", bypass ? "bypassed" : "applies",
+						GetUserNameFromId(role, false)),
+			   bypass ? "SET ROLE to an application role before working for a tenant." : NULL);
+	put_status(fcinfo, "admin role", problem ? problem : "ready",
+			   problem ? "A superuser makes or mends it with platpat.grant_admin(role)." : NULL);
+	return (Datum) 0;
+}

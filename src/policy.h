@@ -1,0 +1,100 @@
+/*
+ * policy.h
+ *		What the files of module policy share.
+ *
+ * A table is read into a PlatTable, a pure function turns that and a wish
+ * into a list of actions, and only then is anything run.
+ */
+#ifndef PLAT_POLICY_H
+#define PLAT_POLICY_H
+
+#include "nodes/pg_list.h"
+#include "utils/rel.h"
+
+#define PLAT_TENANT_POLICY "platpat_tenant"
+#define PLAT_ACCESS_POLICY "platpat_access"
+#define PLAT_GUARD_TRIGGER "platpat_truncate"
+#define PLAT_NOT_NULL_CHECK "platpat_tenant_not_null"
+
+/* A policy or trigger of ours: is it there, and is it what it should be? */
+typedef enum PlatPresence
+{
+	PLAT_MISSING, PLAT_DIFFERENT, PLAT_RIGHT
+} PlatPresence;
+
+/* What is true of one table. */
+typedef struct PlatTable
+{
+	Oid			relid;
+	char	   *name;			/* qualified and quoted */
+	char		relkind;
+	bool		is_child;		/* inherits from another table */
+	char	   *column;			/* the tenant column, quoted */
+	AttrNumber	attnum;			/* 0 when the column is gone */
+	char	   *reader;			/* call that reads the tenant in its type */
+	char	   *predicate;		/* USING and WITH CHECK of platpat_tenant */
+
+	bool		row_security;
+	bool		forced;
+	PlatPresence tenant_policy;
+	PlatPresence access_policy;
+	List	   *handwritten;	/* names of policies that ours replace */
+	bool		replaced_permissive;	/* and a permissive one among them */
+	bool		other_policies; /* has policies that are nobody's of these */
+	bool		other_permissive;	/* and a permissive one among them */
+
+	char	   *default_text;	/* the column's default, or NULL */
+	bool		not_null;
+	char	   *null_check;		/* CHECK (column IS NOT NULL), quoted name */
+	bool		null_check_valid;
+	bool		indexed;		/* a usable index leads with the column */
+	PlatPresence guard;			/* the BEFORE TRUNCATE trigger */
+	uint64		bytes;			/* size of its heap, partitions included */
+} PlatTable;
+
+/* What protect() is asked for. */
+typedef struct PlatWish
+{
+	bool		access;			/* install platpat_access */
+} PlatWish;
+
+/* A row of platpat.protections. */
+typedef struct PlatProtection
+{
+	Oid			relid;
+	char		column[NAMEDATALEN];
+	bool		access;
+} PlatProtection;
+
+/* One step, done or to be done by the user. */
+typedef struct PlatAction
+{
+	const char *object;
+	const char *action;
+	const char *statement;
+	bool		pending;		/* left to the user, because it takes long */
+	bool		needs_tenants;	/* every row must have a tenant first */
+} PlatAction;
+
+/* policy_table.c */
+extern bool plat_policy_supports(Oid type, const char **reader);
+extern PlatTable *plat_policy_inspect(Oid relid, const char *column);
+extern int64 plat_policy_count_nulls(Oid relid, AttrNumber attnum);
+
+/* policy_plan.c */
+extern List *plat_policy_plan(const PlatTable *table, const PlatWish *wish);
+extern List *plat_policy_plan_removal(const PlatTable *table);
+extern bool plat_policy_is_protected(const PlatTable *table);
+
+/* policy_install.c */
+extern int	plat_policy_pin_path(void);
+extern bool plat_policy_installing(void);
+extern bool plat_policy_lookup(Oid relid, PlatProtection *found);
+extern List *plat_policy_install(Oid relid, const char *column,
+								 const bool *access, bool keep_nulls);
+extern List *plat_policy_remove(Oid relid);
+
+/* policy_watch.c */
+extern void plat_policy_define_settings(void);
+
+#endif							/* PLAT_POLICY_H */

@@ -1,0 +1,486 @@
+/*
+ * policy_install.c
+ *		Running a plan: protecting a table tree, or ceasing to.
+ *
+ * Every statement runs as the caller, who must own the tables; only the rows
+ * of platpat.protections are written as their owner.  A first look without
+ * lasting locks decides whether there is anything to do, so that repeating
+ * protect() on a busy table disturbs nobody; then the whole tree is locked,
+ * parents first, and looked at again.
+ *
+ * Nothing is shared between backends.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "policy.h"
+#include "sql.h"
+
+/* Set while our own DDL runs, which the event triggers leave alone. */
+static bool installing = false;
+
+/* Whether the running DDL is ours. */
+bool
+plat_policy_installing(void)
+{
+	return installing;
+}
+
+/*
+ * Pin search_path until AtEOXact_GUC(..., result): names in our DDL resolve
+ * to core's objects, and expressions deparse in one way.
+ */
+int
+plat_policy_pin_path(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* Find the protection of the table or of its nearest protected ancestor. */
+bool
+plat_policy_lookup(Oid relid, PlatProtection *found)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	if (plat_sql_query("WITH RECURSIVE up(relid, depth) AS ("
+					   " SELECT $1, 0 UNION ALL"
+					   " SELECT i.inhparent, up.depth + 1"
+					   " FROM up JOIN pg_catalog.pg_inherits i"
+					   "  ON i.inhrelid = up.relid)"
+					   " SELECT up.relid, p.tenant_column, p.access"
+					   " FROM up JOIN platpat.protections p"
+					   "  ON p.table_name = up.relid"
+					   " ORDER BY up.depth LIMIT 1",
+					   1, types, values, NULL) == 0)
+		return false;
+	found->relid = atooid(plat_sql_value(0, 1));
+	strlcpy(found->column, plat_sql_value(0, 2), NAMEDATALEN);
+	found->access = plat_sql_value(0, 3)[0] == 't';
+	return true;
+}
+
+/* Raise 0A000: the object cannot be protected for the reason given. */
+static void
+refuse(const char *what, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot protect %s", what),
+			 errdetail("%s", detail)));
+}
+
+/* Refuse what is no table, is not the caller's, or cannot have policies. */
+static void
+check_table(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	FormData_pg_class form;
+	const char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	form = *(Form_pg_class) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+	name = psprintf("table \"%s\"", NameStr(form.relname));
+
+	if (form.relkind == RELKIND_FOREIGN_TABLE)
+		refuse(psprintf("foreign table \"%s\"", NameStr(form.relname)),
+			   "Row security does not reach the rows of a foreign table.");
+	if (form.relkind != RELKIND_RELATION &&
+		form.relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", NameStr(form.relname))));
+	if (form.relpersistence == RELPERSISTENCE_TEMP)
+		refuse(name, "It is temporary.");
+	if (IsCatalogRelationOid(relid) ||
+		form.relnamespace == get_namespace_oid("platpat", false))
+		refuse(name, "It belongs to the system or to platpat itself.");
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
+					   NameStr(form.relname));
+}
+
+/* Refuse a column that is missing or cannot hold a tenant. */
+static void
+check_column(Oid relid, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, column);
+	FormData_pg_attribute att;
+	const char *what = psprintf("table \"%s\" by column \"%s\"",
+								get_rel_name(relid), column);
+	const char *reader;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of relation \"%s\" does not exist",
+						column, get_rel_name(relid)),
+				 errhint("Name the column that holds the tenant: platpat.protect(table_name, tenant_column).")));
+	att = *(Form_pg_attribute) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+
+	if (!plat_policy_supports(att.atttypid, &reader))
+		refuse(what, psprintf("Its type is %s; a tenant column is of type uuid, bigint, integer, text or varchar.",
+							  format_type_be(att.atttypid)));
+	if (att.attnum < 0 || att.attgenerated != '\0' || att.attidentity != '\0')
+		refuse(what, "It is a system, generated or identity column.");
+	if (OidIsValid(att.attcollation) &&
+		!get_collation_isdeterministic(att.attcollation))
+		refuse(what, "Its collation is nondeterministic, so that two tenants could compare as equal.");
+}
+
+/* Raise or warn because rows have no tenant; whether there are such rows. */
+static bool
+has_nulls(const PlatTable *table, const char *column, bool keep_nulls)
+{
+	List	   *tree = find_all_inheritors(table->relid, NoLock, NULL);
+	ListCell   *cell;
+	int64		count = 0;
+
+	foreach(cell, tree)
+		count += plat_policy_count_nulls(lfirst_oid(cell),
+										 get_attnum(lfirst_oid(cell), column));
+	if (count == 0)
+		return false;
+	ereport(keep_nulls ? WARNING : ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg_plural("%lld row of table %s has no tenant",
+						   "%lld rows of table %s have no tenant",
+						   (long) count, (long long) count, table->name),
+			 errdetail("Column %s is null there; no tenant will see such a row.",
+					   table->column),
+			 errhint("UPDATE or DELETE these rows, under platpat.as_admin(reason) if the table is protected already, and call platpat.protect() again.")));
+	return true;
+}
+
+/*
+ * Whether the permissive policy is wanted on a table about which nothing was
+ * said: not beside permissive policies of its own, and not where row security
+ * without any permissive policy has denied everything so far.
+ */
+static bool
+wants_access(const PlatTable *table, bool say)
+{
+	if (table->access_policy != PLAT_MISSING)
+		return true;
+	if (table->other_permissive)
+		return false;
+	if (!table->row_security || table->replaced_permissive ||
+		table->tenant_policy != PLAT_MISSING)
+		return true;
+	if (say)
+		ereport(WARNING,
+				(errmsg("table %s stays closed", table->name),
+				 errdetail("Row security was on without any permissive policy, which denies every access."),
+				 errhint("Open it to the current tenant with platpat.protect(table_name, access => true).")));
+	return false;
+}
+
+/* Run what can be run at once; returns the actions done or left pending. */
+static List *
+run_actions(const PlatTable *table, const char *column, List *actions,
+			bool keep_nulls)
+{
+	List	   *done = NIL;
+	ListCell   *cell;
+
+	foreach(cell, actions)
+	{
+		PlatAction *action = lfirst(cell);
+
+		if (action->needs_tenants && has_nulls(table, column, keep_nulls))
+			continue;
+		if (!action->pending)
+			plat_sql_run(action->statement);
+		done = lappend(done, action);
+	}
+	return done;
+}
+
+/*
+ * Plan one table of the tree and, unless looking only, run the plan.  access
+ * is what is wanted on the root; unless that is decided for this table too,
+ * its own policies may keep platpat_access away.
+ */
+static List *
+protect_one(Oid relid, const char *column, bool access, bool decided,
+			bool keep_nulls, bool run)
+{
+	PlatTable  *table = plat_policy_inspect(relid, column);
+	PlatWish	wish;
+	List	   *actions;
+
+	wish.access = access && (decided || wants_access(table, run));
+	actions = plat_policy_plan(table, &wish);
+	return run ? run_actions(table, column, actions, keep_nulls) : actions;
+}
+
+/* Whether any of the actions would be run now. */
+static bool
+any_to_run(List *actions)
+{
+	ListCell   *cell;
+
+	foreach(cell, actions)
+		if (!((PlatAction *) lfirst(cell))->pending)
+			return true;
+	return false;
+}
+
+/* Protect each table of the tree, or only look what that would take. */
+static List *
+protect_tree(List *tree, const char *column, bool access, bool for_all,
+			 bool keep_nulls, bool run)
+{
+	List	   *actions = NIL;
+	ListCell   *cell;
+
+	foreach(cell, tree)
+	{
+		Oid			relid = lfirst_oid(cell);
+		bool		is_root = foreach_current_index(cell) == 0;
+
+		check_table(relid);
+		check_column(relid, column);
+		actions = list_concat(actions,
+							  protect_one(relid, column, access,
+										  is_root || for_all,
+										  keep_nulls, run));
+	}
+	return actions;
+}
+
+/* Remember what was asked for, unless it is known already. */
+static void
+record_protection(Oid relid, const char *column, bool access)
+{
+	Oid			types[] = {OIDOID, NAMEOID, BOOLOID};
+	Datum		values[3];
+
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = DirectFunctionCall1(namein, CStringGetDatum(column));
+	values[2] = BoolGetDatum(access);
+	plat_sql_as_owner("protections",
+					  "INSERT INTO platpat.protections AS p"
+					  " (table_name, tenant_column, access)"
+					  " VALUES ($1, $2, $3)"
+					  " ON CONFLICT (table_name) DO UPDATE"
+					  " SET access = excluded.access"
+					  " WHERE p.access <> excluded.access",
+					  3, types, values, NULL);
+}
+
+/* Warn about views that would read the table with their owner's eyes. */
+static void
+warn_views(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	uint64		rows;
+
+	rows = plat_sql_query("WITH RECURSIVE above(relid) AS ("
+						  " SELECT $1 UNION"
+						  " SELECT r.ev_class FROM above"
+						  " JOIN pg_catalog.pg_depend d"
+						  "  ON d.refobjid = above.relid"
+						  "  AND d.refclassid = 'pg_class'::regclass"
+						  "  AND d.classid = 'pg_rewrite'::regclass"
+						  " JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid)"
+						  " SELECT c.oid::regclass::text, c.relkind"
+						  " FROM above JOIN pg_catalog.pg_class c"
+						  "  ON c.oid = above.relid"
+						  " WHERE c.relkind = 'm' OR c.relkind = 'v'"
+						  " AND NOT EXISTS (SELECT FROM"
+						  "  pg_options_to_table(c.reloptions) o"
+						  "  WHERE o.option_name = 'security_invoker'"
+						  "  AND o.option_value::boolean)"
+						  " ORDER BY 1",
+						  1, types, values, NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		const char *view = plat_sql_value(i, 1);
+		bool		stored = plat_sql_value(i, 2)[0] == 'm';
+
+		ereport(WARNING,
+				(errmsg("%s %s reads table %s past its policies",
+						stored ? "materialized view" : "view", view,
+						quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid))),
+				 stored ?
+				 errhint("Let no application role read it: it holds the rows of whoever refreshed it.") :
+				 errhint("ALTER VIEW %s SET (security_invoker = true)", view)));
+	}
+}
+
+/*
+ * Decide on platpat_access for the tree: what was asked, else what was
+ * recorded, else what the root's own policies suggest.
+ */
+static bool
+resolve_access(Oid relid, const char *column, const bool *asked,
+			   const PlatProtection *known)
+{
+	if (asked)
+		return *asked;
+	if (known)
+		return known->access;
+	return wants_access(plat_policy_inspect(relid, column), true);
+}
+
+/* Refuse to protect by another column than before. */
+static void
+check_same_column(const PlatProtection *known, const char *column)
+{
+	if (strcmp(known->column, column) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is protected by column \"%s\" already",
+					get_rel_name(known->relid), known->column),
+			 errhint("Call platpat.unprotect(table_name) first.")));
+}
+
+/* The work of plat_policy_install, with search_path pinned. */
+static List *
+install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
+{
+	PlatProtection known;
+	bool		is_known;
+	bool		access;
+	List	   *actions;
+
+	check_table(relid);
+	check_column(relid, column);
+	is_known = plat_policy_lookup(relid, &known);
+	if (is_known)
+		check_same_column(&known, column);
+	access = resolve_access(relid, column, asked, is_known ? &known : NULL);
+
+	actions = protect_tree(find_all_inheritors(relid, NoLock, NULL), column,
+						   access, asked != NULL, keep_nulls, false);
+	if (any_to_run(actions))
+	{
+		LockRelationOid(relid, AccessExclusiveLock);
+		actions = protect_tree(find_all_inheritors(relid, AccessExclusiveLock,
+												   NULL),
+							   column, access, asked != NULL, keep_nulls,
+							   true);
+	}
+	if (!is_known || known.relid == relid)
+		record_protection(relid, column, access);
+	warn_views(relid);
+	return actions;
+}
+
+/*
+ * Protect a table and everything that inherits from it.  asked is NULL when
+ * nothing was said about platpat_access; keep_nulls makes rows without a
+ * tenant a warning.  Returns the actions, done and pending.  SPI is connected.
+ */
+List *
+plat_policy_install(Oid relid, const char *column, const bool *asked,
+					bool keep_nulls)
+{
+	List	   *actions = NIL;
+	int			level = plat_policy_pin_path();
+
+	installing = true;
+	PG_TRY();
+	{
+		actions = install_tree(relid, column, asked, keep_nulls);
+	}
+	PG_FINALLY();
+	{
+		installing = false;
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, level);
+	return actions;
+}
+
+/* Forget what was asked for. */
+static void
+forget_protection(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	plat_sql_as_owner("protections",
+					  "DELETE FROM platpat.protections WHERE table_name = $1",
+					  1, types, values, NULL);
+}
+
+/* The work of plat_policy_remove, with search_path pinned. */
+static List *
+remove_tree(Oid relid)
+{
+	PlatProtection known;
+	List	   *done = NIL;
+	ListCell   *cell;
+
+	check_table(relid);
+	if (!plat_policy_lookup(relid, &known))
+		strlcpy(known.column, "tenant_id", NAMEDATALEN);
+	else if (known.relid != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is protected through its parent \"%s\"",
+						get_rel_name(relid), get_rel_name(known.relid)),
+				 errhint("Call platpat.unprotect() on the parent.")));
+
+	LockRelationOid(relid, AccessExclusiveLock);
+	foreach(cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+	{
+		PlatTable  *table = plat_policy_inspect(lfirst_oid(cell), known.column);
+
+		done = list_concat(done,
+						   run_actions(table, known.column,
+									   plat_policy_plan_removal(table), false));
+	}
+	forget_protection(relid);
+	return done;
+}
+
+/* Take our protection off a table and everything that inherits from it. */
+List *
+plat_policy_remove(Oid relid)
+{
+	List	   *actions = NIL;
+	int			level = plat_policy_pin_path();
+
+	installing = true;
+	PG_TRY();
+	{
+		actions = remove_tree(relid);
+	}
+	PG_FINALLY();
+	{
+		installing = false;
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, level);
+	return actions;
+}

@@ -1,0 +1,510 @@
+/*
+ * policy_table.c
+ *		Reading what the catalogs say about the protection of one table.
+ *
+ * Only reads, under the caller's locks; search_path is pinned by the caller,
+ * so that expressions come out of the catalogs spelled in one way.  Nothing
+ * is shared between backends.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_func.h"
+#include "storage/bufmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "policy.h"
+
+/* Commands that a set of hand-written policies covers, as bits. */
+#define COVERS_ALL 0x0F
+
+/* One row of pg_policy, decoded. */
+typedef struct PolicyRow
+{
+	char	   *name;
+	char		command;		/* '*' or one of ACL_*_CHR */
+	bool		permissive;
+	bool		to_public;
+	char	   *qual;			/* deparsed, NULL if there is none */
+	char	   *check;
+	bool		handwritten;	/* compares our column with a setting */
+} PolicyRow;
+
+/* What setting_walker has seen. */
+typedef struct SettingSearch
+{
+	bool		found;			/* a call of current_setting() */
+	bool		foreign;		/* something that is not constant in a query */
+} SettingSearch;
+
+/*
+ * Whether a tenant column may have this type, and the call that reads the
+ * tenant in it.  integer is compared with bigint: both are in one operator
+ * family, so indexes and pruning work without a cast.
+ */
+bool
+plat_policy_supports(Oid type, const char **reader)
+{
+	switch (type)
+	{
+		case UUIDOID:
+			*reader = "platpat.current_tenant_uuid()";
+			return true;
+		case INT4OID:
+		case INT8OID:
+			*reader = "platpat.current_tenant_bigint()";
+			return true;
+		case TEXTOID:
+		case VARCHAROID:
+			*reader = "platpat.current_tenant()";
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Look for current_setting(), and for anything that depends on a row. */
+static bool
+setting_walker(Node *node, SettingSearch *search)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_FuncExpr:
+			if (((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT ||
+				((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT_BOOL)
+				search->found = true;
+			break;
+		case T_Var:
+		case T_Param:
+			search->foreign = true;
+			return true;
+		case T_Query:
+			if (((Query *) node)->rtable != NIL)
+				search->foreign = true;
+			return search->foreign ||
+				query_tree_walker((Query *) node, setting_walker, search, 0);
+		default:
+			break;
+	}
+	return expression_tree_walker(node, setting_walker, search);
+}
+
+/* Whether the expression depends on settings and on nothing else. */
+static bool
+reads_only_settings(Node *node)
+{
+	SettingSearch search = {false, false};
+
+	(void) setting_walker(node, &search);
+	return search.found && !search.foreign;
+}
+
+/* Whether node is the column, possibly under one cast. */
+static bool
+is_column(Node *node, AttrNumber attnum)
+{
+	if (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	else if (IsA(node, CoerceViaIO))
+		node = (Node *) ((CoerceViaIO *) node)->arg;
+	else if (IsA(node, FuncExpr) &&
+			 ((FuncExpr *) node)->funcformat != COERCE_EXPLICIT_CALL)
+		node = linitial(((FuncExpr *) node)->args);
+	return IsA(node, Var) && ((Var *) node)->varattno == attnum;
+}
+
+/* Whether a stored expression is "column = something from settings". */
+static bool
+compares_with_setting(const char *stored, AttrNumber attnum)
+{
+	Node	   *node = stringToNode(stored);
+	OpExpr	   *op = (OpExpr *) node;
+	char	   *operator;
+
+	if (attnum == 0 || !IsA(node, OpExpr) || list_length(op->args) != 2)
+		return false;
+	operator = get_opname(op->opno);
+	if (operator == NULL || strcmp(operator, "=") != 0)
+		return false;
+	return (is_column(linitial(op->args), attnum) &&
+			reads_only_settings(lsecond(op->args))) ||
+		(is_column(lsecond(op->args), attnum) &&
+		 reads_only_settings(linitial(op->args)));
+}
+
+/* Deparse an expression column of a catalog row; NULL if it is NULL. */
+static char *
+expression_text(Relation catalog, HeapTuple tuple, AttrNumber column,
+				Oid relid, char **stored)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column,
+									 RelationGetDescr(catalog), &isnull);
+
+	*stored = isnull ? NULL : TextDatumGetCString(value);
+	if (isnull)
+		return NULL;
+	return TextDatumGetCString(DirectFunctionCall2(pg_get_expr, value,
+												   ObjectIdGetDatum(relid)));
+}
+
+/* Whether the roles of a policy are just PUBLIC. */
+static bool
+is_to_public(Relation catalog, HeapTuple tuple)
+{
+	bool		isnull;
+	ArrayType  *roles = DatumGetArrayTypeP(heap_getattr(tuple,
+														Anum_pg_policy_polroles,
+														RelationGetDescr(catalog),
+														&isnull));
+
+	return ARR_DIMS(roles)[0] == 1 && ((Oid *) ARR_DATA_PTR(roles))[0] == ACL_ID_PUBLIC;
+}
+
+static PolicyRow *
+decode_policy(Relation catalog, HeapTuple tuple, AttrNumber attnum)
+{
+	Form_pg_policy form = (Form_pg_policy) GETSTRUCT(tuple);
+	PolicyRow  *row = palloc(sizeof(PolicyRow));
+	char	   *qual;
+	char	   *check;
+
+	row->name = pstrdup(NameStr(form->polname));
+	row->command = form->polcmd;
+	row->permissive = form->polpermissive;
+	row->to_public = is_to_public(catalog, tuple);
+	row->qual = expression_text(catalog, tuple, Anum_pg_policy_polqual,
+								form->polrelid, &qual);
+	row->check = expression_text(catalog, tuple, Anum_pg_policy_polwithcheck,
+								 form->polrelid, &check);
+	row->handwritten = row->to_public && (qual || check) &&
+		(qual == NULL || compares_with_setting(qual, attnum)) &&
+		(check == NULL || compares_with_setting(check, attnum));
+	return row;
+}
+
+/* All policies of a table, as PolicyRow. */
+static List *
+read_policies(Oid relid, AttrNumber attnum)
+{
+	Relation	catalog = table_open(PolicyRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *rows = NIL;
+
+	ScanKeyInit(&key, Anum_pg_policy_polrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, PolicyPolrelidPolnameIndexId, true,
+							  NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		rows = lappend(rows, decode_policy(catalog, tuple, attnum));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return rows;
+}
+
+/* The bits of COVERS_ALL that a policy for this command covers. */
+static int
+covered_commands(char command)
+{
+	switch (command)
+	{
+		case ACL_SELECT_CHR:
+			return 1;
+		case ACL_INSERT_CHR:
+			return 2;
+		case ACL_UPDATE_CHR:
+			return 4;
+		case ACL_DELETE_CHR:
+			return 8;
+		default:
+			return COVERS_ALL;
+	}
+}
+
+/*
+ * Whether text is the deparsed comparison of the column with our reader.  A
+ * varchar column is relabelled as text, which costs nothing at run time.
+ */
+static bool
+is_our_predicate(const PlatTable *table, const char *text)
+{
+	return text &&
+		(strcmp(text, table->predicate) == 0 ||
+		 strcmp(text, psprintf("((%s)::text = %s)",
+							   table->column, table->reader)) == 0);
+}
+
+/* Judge one of our two policies. */
+static PlatPresence
+judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive)
+{
+	bool		check_right = permissive ?
+		row->check && strcmp(row->check, "true") == 0 :
+		is_our_predicate(table, row->check);
+
+	return row->permissive == permissive && row->to_public &&
+		row->command == '*' && check_right &&
+		is_our_predicate(table, row->qual) ? PLAT_RIGHT : PLAT_DIFFERENT;
+}
+
+/*
+ * Sort the policies of a table: ours, hand-written ones that ours replace,
+ * and the rest.  Permissive hand-written policies count as such only if
+ * together they cover every command, because replacing a part of them would
+ * open the other commands.
+ */
+static void
+inspect_policies(PlatTable *table)
+{
+	List	   *rows = read_policies(table->relid, table->attnum);
+	ListCell   *cell;
+	int			covered = 0;
+
+	foreach(cell, rows)
+	{
+		PolicyRow  *row = lfirst(cell);
+
+		if (row->handwritten && row->permissive)
+			covered |= covered_commands(row->command);
+	}
+	foreach(cell, rows)
+	{
+		PolicyRow  *row = lfirst(cell);
+
+		if (strcmp(row->name, PLAT_TENANT_POLICY) == 0)
+			table->tenant_policy = judge_ours(table, row, false);
+		else if (strcmp(row->name, PLAT_ACCESS_POLICY) == 0)
+			table->access_policy = judge_ours(table, row, true);
+		else if (row->handwritten &&
+				 (!row->permissive || covered == COVERS_ALL))
+		{
+			table->handwritten = lappend(table->handwritten, row->name);
+			table->replaced_permissive |= row->permissive;
+		}
+		else
+		{
+			table->other_policies = true;
+			table->other_permissive |= row->permissive;
+		}
+	}
+}
+
+/* The deparsed default of the tenant column, or NULL. */
+static char *
+default_text(Relation rel, AttrNumber attnum)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr && i < constr->num_defval; i++)
+		if (constr->defval[i].adnum == attnum)
+			return TextDatumGetCString(DirectFunctionCall2(pg_get_expr,
+														   CStringGetTextDatum(constr->defval[i].adbin),
+														   ObjectIdGetDatum(RelationGetRelid(rel))));
+	return NULL;
+}
+
+/*
+ * Look for CHECK (column IS NOT NULL): a valid one lets SET NOT NULL skip its
+ * scan.  An invalid one counts only if it is ours.
+ */
+static void
+inspect_null_check(PlatTable *table, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr && i < constr->num_check; i++)
+	{
+		ConstrCheck *check = &constr->check[i];
+		NullTest   *test = stringToNode(check->ccbin);
+
+		if (!IsA(test, NullTest) || test->nulltesttype != IS_NOT_NULL ||
+			!is_column((Node *) test->arg, table->attnum))
+			continue;
+		if (!check->ccvalid && strcmp(check->ccname, PLAT_NOT_NULL_CHECK) != 0)
+			continue;
+		table->null_check = pstrdup(quote_identifier(check->ccname));
+		table->null_check_valid = check->ccvalid;
+		if (check->ccvalid)
+			return;
+	}
+}
+
+/* Whether a whole, valid index leads with the column. */
+static bool
+has_tenant_index(Relation rel, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+	bool		found = false;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		found |= index->rd_index->indisvalid &&
+			index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indkey.values[0] == attnum &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return found;
+}
+
+/* Judge the BEFORE TRUNCATE trigger. */
+static PlatPresence
+inspect_guard(Relation rel)
+{
+	List	   *name = list_make2(makeString("platpat"),
+								  makeString("refuse_truncate"));
+	Oid			function = LookupFuncName(name, 0, NULL, false);
+	TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (strcmp(trigger->tgname, PLAT_GUARD_TRIGGER) != 0)
+			continue;
+		return trigger->tgfoid == function && trigger->tgqual == NULL &&
+			TRIGGER_FOR_TRUNCATE(trigger->tgtype) &&
+			TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+			 trigger->tgenabled == TRIGGER_FIRES_ALWAYS) ?
+			PLAT_RIGHT : PLAT_DIFFERENT;
+	}
+	return PLAT_MISSING;
+}
+
+/* Bytes of heap of a table and its partitions. */
+static uint64
+heap_bytes(Relation rel)
+{
+	uint64		bytes = 0;
+	ListCell   *cell;
+	List	   *tree;
+
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+		return (uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return 0;
+	tree = find_all_inheritors(RelationGetRelid(rel), NoLock, NULL);
+	foreach(cell, tree)
+	{
+		Relation	child = try_relation_open(lfirst_oid(cell), AccessShareLock);
+
+		if (child && child->rd_rel->relkind == RELKIND_RELATION)
+			bytes += (uint64) RelationGetNumberOfBlocks(child) * BLCKSZ;
+		if (child)
+			relation_close(child, AccessShareLock);
+	}
+	return bytes;
+}
+
+/* Fill in what depends on the tenant column. */
+static void
+inspect_column(PlatTable *table, Relation rel)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
+										  table->attnum - 1);
+	const char *reader;
+
+	if (!plat_policy_supports(att->atttypid, &reader))
+	{
+		table->attnum = 0;
+		return;
+	}
+	table->reader = pstrdup(reader);
+	table->predicate = psprintf("(%s = %s)", table->column, reader);
+	table->default_text = default_text(rel, table->attnum);
+	table->not_null = att->attnotnull;
+	inspect_null_check(table, rel);
+	table->indexed = has_tenant_index(rel, table->attnum);
+}
+
+/*
+ * Read the state of one table.  column is the plain name of the tenant
+ * column; a table without it, or with another type there, has attnum 0.
+ */
+PlatTable *
+plat_policy_inspect(Oid relid, const char *column)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	PlatTable  *table = palloc0(sizeof(PlatTable));
+
+	table->relid = relid;
+	table->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											 RelationGetRelationName(rel));
+	table->relkind = rel->rd_rel->relkind;
+	table->is_child = has_superclass(relid);
+	table->column = pstrdup(quote_identifier(column));
+	table->attnum = get_attnum(relid, column);
+	table->reader = table->predicate = "";
+	table->row_security = rel->rd_rel->relrowsecurity;
+	table->forced = rel->rd_rel->relforcerowsecurity;
+	if (table->attnum > 0)
+		inspect_column(table, rel);
+	inspect_policies(table);
+	table->guard = inspect_guard(rel);
+	table->bytes = heap_bytes(rel);
+	relation_close(rel, AccessShareLock);
+	return table;
+}
+
+/*
+ * Count the rows of one table, without its children, whose column is NULL.
+ * Reads the heap itself, because a query of the owner would see nothing
+ * under FORCE ROW LEVEL SECURITY.
+ */
+int64
+plat_policy_count_nulls(Oid relid, AttrNumber attnum)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	int64		count = 0;
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+	{
+		table_close(rel, AccessShareLock);
+		return 0;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (slot_attisnull(slot, attnum))
+			count++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return count;
+}

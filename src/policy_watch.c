@@ -1,0 +1,443 @@
+/*
+ * policy_watch.c
+ *		Event triggers that keep protection and DDL in step.
+ *
+ * At the start of a command: refuse to drop what the policies stand on, and
+ * let a foreign key be validated over all rows.  At its end: protect new
+ * partitions of protected tables and new tables of protected schemas, follow
+ * renames, warn about policies that do not do what they seem to.  After a
+ * drop: forget.
+ *
+ * Nothing is shared between backends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "policy.h"
+#include "sql.h"
+
+/* Setting platpat.allow_drop. */
+static bool allow_drop = false;
+
+/* Whether row security does not force the owner until the command ends. */
+static bool unforced = false;
+static bool callback_registered = false;
+
+PG_FUNCTION_INFO_V1(plat_policy_on_command_start);
+PG_FUNCTION_INFO_V1(plat_policy_on_command_end);
+PG_FUNCTION_INFO_V1(plat_policy_on_drop);
+
+/* Define the settings of this module. */
+void
+plat_policy_define_settings(void)
+{
+	DefineCustomBoolVariable("platpat.allow_drop",
+							 "Whether the extension may be dropped while tables are protected.",
+							 "Its policies go with it: tables with permissive policies of their own are open then.",
+							 &allow_drop, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+/* The event data, or an error if not called as an event trigger. */
+static EventTriggerData *
+event_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("not called by the event trigger manager")));
+	return (EventTriggerData *) fcinfo->context;
+}
+
+/* Whether a list of names, as in DROP, has this one. */
+static bool
+names_include(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (IsA(lfirst(cell), String) && strcmp(strVal(lfirst(cell)), name) == 0)
+			return true;
+	return false;
+}
+
+/* Whether one of the roles owns the extension or its schema. */
+static bool
+roles_own_platpat(List *roles)
+{
+	ListCell   *cell;
+
+	foreach(cell, roles)
+	{
+		Oid			types[] = {OIDOID};
+		Datum		values[] = {ObjectIdGetDatum(get_rolespec_oid(lfirst(cell), true))};
+
+		if (plat_sql_query("SELECT FROM pg_catalog.pg_extension"
+						   " WHERE extname OPERATOR(pg_catalog.=) 'platpat'"
+						   " AND extowner OPERATOR(pg_catalog.=) $1"
+						   " UNION ALL SELECT FROM pg_catalog.pg_namespace"
+						   " WHERE nspname OPERATOR(pg_catalog.=) 'platpat'"
+						   " AND nspowner OPERATOR(pg_catalog.=) $1",
+						   1, types, values, NULL) > 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the command would take platpat away. */
+static bool
+drops_platpat(Node *command)
+{
+	if (IsA(command, DropOwnedStmt))
+		return roles_own_platpat(((DropOwnedStmt *) command)->roles);
+	if (!IsA(command, DropStmt))
+		return false;
+	if (((DropStmt *) command)->removeType != OBJECT_EXTENSION &&
+		((DropStmt *) command)->removeType != OBJECT_SCHEMA)
+		return false;
+	return names_include(((DropStmt *) command)->objects, "platpat");
+}
+
+/* The number of protected tables of this database. */
+static uint64
+count_protected(void)
+{
+	return plat_sql_query("SELECT p.polrelid FROM pg_catalog.pg_policy p"
+						  " WHERE p.polname OPERATOR(pg_catalog.=) 'platpat_tenant'"
+						  " UNION SELECT c.oid FROM platpat.protections t"
+						  " JOIN pg_catalog.pg_class c"
+						  "  ON c.oid OPERATOR(pg_catalog.=) t.table_name",
+						  0, NULL, NULL, NULL);
+}
+
+/* Refuse to drop platpat while tables rely on it, and to rename its schema. */
+static void
+guard_platpat(Node *command)
+{
+	uint64		count;
+
+	if (IsA(command, RenameStmt) &&
+		((RenameStmt *) command)->renameType == OBJECT_SCHEMA &&
+		strcmp(((RenameStmt *) command)->subname, "platpat") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot rename schema platpat")));
+	if (allow_drop || !drops_platpat(command))
+		return;
+	count = count_protected();
+	if (count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop platpat while it protects %llu tables",
+						(unsigned long long) count),
+				 errdetail("Their policies would go with it."),
+				 errhint("Call platpat.unprotect() for each of platpat.protected_tables, or turn on platpat.allow_drop.")));
+}
+
+/* Whether one of the constraints of a new column is a foreign key. */
+static bool
+has_foreign_key(List *constraints)
+{
+	ListCell   *cell;
+
+	foreach(cell, constraints)
+		if (((Constraint *) lfirst(cell))->contype == CONSTR_FOREIGN)
+			return true;
+	return false;
+}
+
+/* Whether this step of ALTER TABLE may check a foreign key over all rows. */
+static bool
+may_validate(const AlterTableCmd *step)
+{
+	switch (step->subtype)
+	{
+		case AT_AddColumn:
+			return has_foreign_key(((ColumnDef *) step->def)->constraints);
+		case AT_AddConstraint:
+			return ((Constraint *) step->def)->contype == CONSTR_FOREIGN;
+		case AT_ValidateConstraint:
+		case AT_AttachPartition:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Force the owner again, if we stopped that. */
+static void
+force_owner(void)
+{
+	Oid			user;
+	int			context;
+
+	if (!unforced)
+		return;
+	unforced = false;
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(user, context & ~SECURITY_NOFORCE_RLS);
+}
+
+/* The net under force_owner: the end trigger may be disabled. */
+static void
+force_owner_at_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		force_owner();
+	else if (event == XACT_EVENT_ABORT)
+		unforced = false;
+}
+
+/*
+ * Core checks a new foreign key by a query as the tables' owner, and FORCE
+ * ROW LEVEL SECURITY would show that query one tenant's rows or none.  Until
+ * the command ends, run it the way core runs its own foreign key queries: an
+ * owner is not forced.  Whoever does not own the tables stays subject to
+ * their policies.  An error restores the context with the transaction.
+ */
+static void
+unforce_owner(Node *command)
+{
+	ListCell   *cell;
+	bool		needed = false;
+	Oid			user;
+	int			context;
+
+	if (!IsA(command, AlterTableStmt))
+		return;
+	foreach(cell, ((AlterTableStmt *) command)->cmds)
+		needed |= may_validate(lfirst(cell));
+	GetUserIdAndSecContext(&user, &context);
+	if (!needed || (context & SECURITY_NOFORCE_RLS))
+		return;
+	if (!callback_registered)
+		RegisterXactCallback(force_owner_at_end, NULL);
+	callback_registered = true;
+	unforced = true;
+	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+}
+
+/* Event trigger for ddl_command_start. */
+Datum
+plat_policy_on_command_start(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = event_data(fcinfo);
+
+	SPI_connect();
+	guard_platpat(event->parsetree);
+	SPI_finish();
+	unforce_owner(event->parsetree);
+	return (Datum) 0;
+}
+
+/* Whether the command may have made a table that needs protection. */
+static bool
+may_need_protection(Node *command)
+{
+	ListCell   *cell;
+
+	if (IsA(command, RenameStmt))
+		return ((RenameStmt *) command)->renameType == OBJECT_COLUMN;
+	if (!IsA(command, AlterTableStmt))
+		return true;
+	foreach(cell, ((AlterTableStmt *) command)->cmds)
+	{
+		AlterTableType type = ((AlterTableCmd *) lfirst(cell))->subtype;
+
+		if (type == AT_AddColumn || type == AT_AttachPartition ||
+			type == AT_AddInherit)
+			return true;
+	}
+	return false;
+}
+
+/* The tables, temporary ones excepted, that the command has touched. */
+static List *
+touched_tables(void)
+{
+	uint64		rows;
+	List	   *tables = NIL;
+
+	rows = plat_sql_query("SELECT DISTINCT c.oid"
+						  " FROM pg_catalog.pg_event_trigger_ddl_commands() d"
+						  " JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+						  " WHERE d.classid = 'pg_class'::regclass"
+						  " AND NOT d.in_extension"
+						  " AND c.relkind IN ('r', 'p', 'f')"
+						  " AND c.relpersistence <> 't'",
+						  0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < rows; i++)
+		tables = lappend_oid(tables, atooid(plat_sql_value(i, 1)));
+	return tables;
+}
+
+/* The tenant column that the table's schema is protected by, or NULL. */
+static char *
+schema_column(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	if (plat_sql_query("SELECT s.tenant_column"
+					   " FROM platpat.protected_schemas s"
+					   " JOIN pg_catalog.pg_namespace n"
+					   "  ON n.nspname = s.schema_name"
+					   " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
+					   " JOIN pg_catalog.pg_attribute a"
+					   "  ON a.attrelid = c.oid AND a.attname = s.tenant_column"
+					   "  AND NOT a.attisdropped"
+					   " WHERE c.oid = $1",
+					   1, types, values, NULL) == 0)
+		return NULL;
+	return plat_sql_value(0, 1);
+}
+
+/* Protect a table if its parent or its schema is protected. */
+static void
+protect_touched(Oid relid)
+{
+	PlatProtection known;
+	const char *column;
+
+	if (plat_policy_lookup(relid, &known))
+		column = known.column;
+	else
+		column = schema_column(relid);
+	if (column)
+		(void) plat_policy_install(relid, column, NULL, true);
+}
+
+/* Follow the renaming of a tenant column or of a protected schema. */
+static void
+follow_rename(const RenameStmt *rename, List *tables)
+{
+	Oid			types[] = {NAMEOID, NAMEOID, OIDOID};
+	Datum		values[3];
+	ListCell   *cell;
+
+	if (rename->renameType != OBJECT_SCHEMA &&
+		rename->renameType != OBJECT_COLUMN)
+		return;
+	values[0] = DirectFunctionCall1(namein, CStringGetDatum(rename->newname));
+	values[1] = DirectFunctionCall1(namein, CStringGetDatum(rename->subname));
+	if (rename->renameType == OBJECT_SCHEMA)
+		plat_sql_as_owner("protected_schemas",
+						  "UPDATE platpat.protected_schemas"
+						  " SET schema_name = $1 WHERE schema_name = $2",
+						  2, types, values, NULL);
+	else
+		foreach(cell, tables)
+		{
+			values[2] = ObjectIdGetDatum(lfirst_oid(cell));
+			plat_sql_as_owner("protections",
+							  "UPDATE platpat.protections"
+							  " SET tenant_column = $1"
+							  " WHERE tenant_column = $2 AND table_name = $3",
+							  3, types, values, NULL);
+		}
+}
+
+/*
+ * Tell who adds a permissive policy to a protected table that it narrows
+ * nothing while ours opens the table inside the tenant.
+ */
+static void
+warn_policy(const CreatePolicyStmt *policy)
+{
+	Oid			relid = RangeVarGetRelid(policy->table, NoLock, true);
+	PlatProtection known;
+	PlatTable  *table;
+
+	if (!policy->permissive || !OidIsValid(relid) ||
+		strncmp(policy->policy_name, "platpat_", 8) == 0 ||
+		!plat_policy_lookup(relid, &known))
+		return;
+	table = plat_policy_inspect(relid, known.column);
+	if (table->access_policy == PLAT_MISSING)
+		return;
+	ereport(WARNING,
+			(errmsg("policy \"%s\" narrows nothing", policy->policy_name),
+			 errdetail("Policy \"" PLAT_ACCESS_POLICY "\" still opens table %s inside the tenant.",
+					   table->name),
+			 errhint("SELECT platpat.protect(%s, access => false) drops it for good.",
+					 quote_literal_cstr(table->name))));
+}
+
+/* The work of plat_policy_on_command_end, with search_path pinned. */
+static void
+follow_command(Node *command)
+{
+	List	   *tables;
+	ListCell   *cell;
+
+	tables = touched_tables();
+	if (IsA(command, RenameStmt))
+		follow_rename((RenameStmt *) command, tables);
+	if (!may_need_protection(command))
+		return;
+	foreach(cell, tables)
+		protect_touched(lfirst_oid(cell));
+}
+
+/* Event trigger for ddl_command_end. */
+Datum
+plat_policy_on_command_end(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = event_data(fcinfo);
+	int			level;
+
+	force_owner();
+	if (plat_policy_installing() || creating_extension || IsBinaryUpgrade)
+		return (Datum) 0;
+	SPI_connect();
+	if (IsA(event->parsetree, CreatePolicyStmt))
+		warn_policy((CreatePolicyStmt *) event->parsetree);
+	level = plat_policy_pin_path();
+	if (!IsA(event->parsetree, CreatePolicyStmt))
+		follow_command(event->parsetree);
+	AtEOXact_GUC(true, level);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* Event trigger for sql_drop: forget tables and schemas that are gone. */
+Datum
+plat_policy_on_drop(PG_FUNCTION_ARGS)
+{
+	int			level;
+
+	(void) event_data(fcinfo);
+	if (!OidIsValid(get_extension_oid("platpat", true)))
+		return (Datum) 0;
+	SPI_connect();
+	level = plat_policy_pin_path();
+	plat_sql_as_owner("protections",
+					  "DELETE FROM platpat.protections p"
+					  " USING pg_catalog.pg_event_trigger_dropped_objects() d"
+					  " WHERE d.classid = 'pg_class'::regclass"
+					  " AND d.objsubid = 0 AND p.table_name = d.objid",
+					  0, NULL, NULL, NULL);
+	plat_sql_as_owner("protected_schemas",
+					  "DELETE FROM platpat.protected_schemas s"
+					  " USING pg_catalog.pg_event_trigger_dropped_objects() d"
+					  " WHERE d.classid = 'pg_namespace'::regclass"
+					  " AND s.schema_name = d.object_name",
+					  0, NULL, NULL, NULL);
+	AtEOXact_GUC(true, level);
+	SPI_finish();
+	return (Datum) 0;
+}

@@ -1,0 +1,107 @@
+/*
+ * sql.c
+ *		Running SQL from C, as the caller or as the owner of our tables.
+ *
+ * Every command is either constant or built with quote_identifier and
+ * quote_literal; values travel as parameters.  The caller has connected SPI.
+ * Nothing is shared between backends.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "sql.h"
+
+/* The longest piece of a user's text that a message repeats, in bytes. */
+#define CLIP_BYTES 200
+
+/* The oid of a table of ours; it exists as long as our functions do. */
+Oid
+plat_our_table(const char *table)
+{
+	Oid			schema = get_namespace_oid("platpat", false);
+	Oid			relid = get_relname_relid(table, schema);
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "table platpat.%s is missing", table);
+	return relid;
+}
+
+/* Run a utility command as the current user. */
+void
+plat_sql_run(const char *command)
+{
+	int			code = SPI_execute(command, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "SPI_execute failed with %s for: %s",
+			 SPI_result_code_string(code), command);
+}
+
+/* Run a query as the current user; returns the number of rows. */
+uint64
+plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
+			   const char *nulls)
+{
+	int			code = SPI_execute_with_args(command, nargs, types, values,
+											 nulls, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "SPI_execute_with_args failed with %s for: %s",
+			 SPI_result_code_string(code), command);
+	return SPI_processed;
+}
+
+/*
+ * The same as the owner of our table, for reading and writing what the caller
+ * has no privilege on.  An error restores the user with the transaction.
+ */
+uint64
+plat_sql_as_owner(const char *table, const char *command, int nargs,
+				  Oid *types, Datum *values, const char *nulls)
+{
+	Relation	rel = RelationIdGetRelation(plat_our_table(table));
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			user;
+	int			context;
+	uint64		rows;
+
+	RelationClose(rel);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	rows = plat_sql_query(command, nargs, types, values, nulls);
+	SetUserIdAndSecContext(user, context);
+	return rows;
+}
+
+/* The text of a value of the last query's result; NULL for SQL NULL. */
+char *
+plat_sql_value(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						column);
+}
+
+/* A copy of text short enough for a message, cut between characters. */
+char *
+plat_clip(const char *text)
+{
+	return pnstrdup(text, pg_mbcliplen(text, strlen(text), CLIP_BYTES));
+}
+
+/* A name argument that must be neither NULL nor empty. */
+char *
+plat_name_arg(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	if (PG_ARGISNULL(argno) || NameStr(*PG_GETARG_NAME(argno))[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null or empty", what)));
+	return pstrdup(NameStr(*PG_GETARG_NAME(argno)));
+}

@@ -1,0 +1,23 @@
+/*
+ * sql.h
+ *		Running SQL from C, as the caller or as the owner of our tables.
+ */
+#ifndef PLAT_SQL_H
+#define PLAT_SQL_H
+
+#include "fmgr.h"
+
+/* sql.c */
+extern Oid	plat_our_table(const char *table);
+extern void plat_sql_run(const char *command);
+extern uint64 plat_sql_query(const char *command, int nargs, Oid *types,
+							 Datum *values, const char *nulls);
+extern uint64 plat_sql_as_owner(const char *table, const char *command,
+								int nargs, Oid *types, Datum *values,
+								const char *nulls);
+extern char *plat_sql_value(uint64 row, int column);
+extern char *plat_clip(const char *text);
+extern char *plat_name_arg(FunctionCallInfo fcinfo, int argno,
+						   const char *what);
+
+#endif							/* PLAT_SQL_H */

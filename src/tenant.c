@@ -1,0 +1,544 @@
+/*
+ * tenant.c
+ *		Who the current tenant is.
+ *
+ * The context is the setting platpat.tenant: guc.c gives it rollback,
+ * savepoints, SET LOCAL and parallel workers for free, and PGC_SUSET keeps
+ * application roles from setting it by any means but our functions.  Its
+ * assign hook keeps a parsed copy, so that reading the tenant in a policy
+ * costs one load and one branch.
+ *
+ * Nothing here is shared between backends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/execdesc.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "tcop/pquery.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+
+#include "compat.h"
+#include "platpat.h"
+#include "sql.h"
+#include "tenant.h"
+#include "tenant_id.h"
+
+#define TENANT_SETTING "platpat.tenant"
+
+/*
+ * A parsed tenant.  Readers hand out pointers into it, so a node that is no
+ * longer current keeps its contents until the transaction that may still
+ * hold such a pointer is over.
+ */
+typedef struct TenantNode
+{
+	struct TenantNode *next;	/* the node retired after this one */
+	LocalTransactionId retired_in;
+	bool		is_set;
+	bool		has_uuid;
+	bool		has_bigint;
+	pg_uuid_t	uuid;
+	int64		bigint;
+	char		id[PLAT_TENANT_MAX + 1];
+	union
+	{
+		int32		align;
+		char		data[VARHDRSZ + PLAT_TENANT_MAX];
+	}			text;
+} TenantNode;
+
+typedef enum TenantType
+{
+	TENANT_TEXT, TENANT_UUID, TENANT_BIGINT
+} TenantType;
+
+typedef enum MissingTenant
+{
+	MISSING_ERROR, MISSING_EMPTY
+} MissingTenant;
+
+typedef enum TenantSwitching
+{
+	SWITCHING_LOCKED, SWITCHING_FREE
+} TenantSwitching;
+
+static const struct config_enum_entry tenant_type_options[] = {
+	{"text", TENANT_TEXT, false},
+	{"uuid", TENANT_UUID, false},
+	{"bigint", TENANT_BIGINT, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry missing_options[] = {
+	{"error", MISSING_ERROR, false},
+	{"empty", MISSING_EMPTY, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry switching_options[] = {
+	{"locked", SWITCHING_LOCKED, false},
+	{"free", SWITCHING_FREE, false},
+	{NULL, 0, false}
+};
+
+/* Settings; docs/settings.md describes them. */
+static char *tenant_setting = NULL;
+static int	tenant_type = TENANT_TEXT;
+static int	on_missing_tenant = MISSING_ERROR;
+static int	tenant_switching = SWITCHING_LOCKED;
+static bool session_tenant = true;
+static bool allow_bypass_role = false;
+
+/* The current tenant; never NULL, no_tenant when there is none. */
+static TenantNode no_tenant;
+static TenantNode *current = &no_tenant;
+
+/* Nodes that were current once, oldest first. */
+static TenantNode *retired_head = NULL;
+static TenantNode *retired_tail = NULL;
+
+/*
+ * The tenant that this top-level transaction is bound to.  Deliberately not
+ * transactional: it survives ROLLBACK TO, RESET ALL and reset_tenant().
+ */
+static LocalTransactionId locked_in = InvalidLocalTransactionId;
+static char locked_id[PLAT_TENANT_MAX + 1];
+
+PG_FUNCTION_INFO_V1(plat_tenant_set_text);
+PG_FUNCTION_INFO_V1(plat_tenant_set_uuid);
+PG_FUNCTION_INFO_V1(plat_tenant_set_bigint);
+PG_FUNCTION_INFO_V1(plat_tenant_reset);
+PG_FUNCTION_INFO_V1(plat_tenant_current_text);
+PG_FUNCTION_INFO_V1(plat_tenant_current_uuid);
+PG_FUNCTION_INFO_V1(plat_tenant_current_bigint);
+PG_FUNCTION_INFO_V1(plat_tenant_current_or_null);
+
+/* The current tenant's id, or NULL. */
+const char *
+plat_tenant_current(void)
+{
+	return current->is_set ? current->id : NULL;
+}
+
+/*
+ * A node to fill: the oldest retired one if no running transaction can still
+ * point into it, otherwise a new one.  NULL when memory is out.
+ */
+static TenantNode *
+node_take(void)
+{
+	TenantNode *node = retired_head;
+
+	if (node == NULL || node->retired_in == plat_current_lxid())
+		return malloc(sizeof(TenantNode));
+	retired_head = node->next;
+	if (retired_head == NULL)
+		retired_tail = NULL;
+	return node;
+}
+
+/* Put the node aside until its readers are gone. */
+static void
+node_retire(TenantNode *node)
+{
+	if (node == &no_tenant)
+		return;
+	node->retired_in = plat_current_lxid();
+	node->next = NULL;
+	if (retired_tail)
+		retired_tail->next = node;
+	else
+		retired_head = node;
+	retired_tail = node;
+}
+
+/* Parse id once into every form that a reader may ask for. */
+static void
+node_fill(TenantNode *node, const char *id)
+{
+	size_t		len = strlen(id);
+
+	Assert(len <= PLAT_TENANT_MAX);
+	node->is_set = true;
+	node->has_uuid = plat_is_canonical_uuid(id, &node->uuid);
+	node->has_bigint = plat_is_canonical_bigint(id, &node->bigint);
+	memcpy(node->id, id, len + 1);
+	SET_VARSIZE(node->text.data, VARHDRSZ + len);
+	memcpy(VARDATA(node->text.data), id, len);
+}
+
+/* GUC check hook: empty means no tenant, anything else must be an id. */
+static bool
+check_tenant(char **newval, void **extra, GucSource source)
+{
+	const char *id = *newval;
+	const char *problem;
+
+	if (id == NULL || id[0] == '\0')
+		return true;
+	problem = plat_tenant_id_problem(id, strlen(id),
+									 GetDatabaseEncoding() == PG_UTF8);
+	if (problem == NULL)
+		return true;
+	GUC_check_errdetail("Tenant ids %s.", problem);
+	return false;
+}
+
+/*
+ * GUC assign hook.  It must not fail: without memory for a node the session
+ * has no tenant, which shows nothing rather than too much.
+ */
+static void
+assign_tenant(const char *newval, void *extra)
+{
+	TenantNode *node = NULL;
+
+	if (newval && newval[0] != '\0')
+		node = node_take();
+	if (node)
+		node_fill(node, newval);
+	node_retire(current);
+	current = node ? node : &no_tenant;
+}
+
+/* Define the settings of this module. */
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable(TENANT_SETTING,
+							   "The current tenant.",
+							   "Set it with platpat.set_tenant(); only a superuser can SET it.",
+							   &tenant_setting, "", PGC_SUSET,
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   check_tenant, assign_tenant, NULL);
+	DefineCustomEnumVariable("platpat.tenant_type",
+							 "What every tenant id must be: text, uuid or bigint.",
+							 "With uuid or bigint an id must parse and is kept in its canonical spelling.",
+							 &tenant_type, TENANT_TEXT, tenant_type_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("platpat.on_missing_tenant",
+							 "What reading the tenant does when none is set: error or empty.",
+							 "With empty the readers return NULL, and policies show no rows.",
+							 &on_missing_tenant, MISSING_ERROR, missing_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("platpat.tenant_switching",
+							 "Whether a transaction may change its tenant: locked or free.",
+							 "With locked the first tenant that a transaction sets stays until its end.",
+							 &tenant_switching, SWITCHING_LOCKED, switching_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("platpat.session_tenant",
+							 "Whether set_tenant(tenant, false) may set the tenant of the whole session.",
+							 "Turn it off for roles that connect through a pool.",
+							 &session_tenant, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("platpat.allow_bypass_role",
+							 "Whether a role that bypasses row security may set a tenant.",
+							 "Such a role sees every tenant's rows whatever tenant it sets.",
+							 &allow_bypass_role, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+const PlatModule plat_tenant_module = {
+	.name = "tenant",
+	.define_settings = define_settings,
+};
+
+/* Raise 22023 for a value that is no id, quoting it. */
+static void
+refuse_id(const char *value, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid tenant \"%s\"", plat_clip(value)),
+			 errdetail("%s", detail)));
+}
+
+/*
+ * Check value and write it to id, canonical if platpat.tenant_type wants a
+ * type.  id has room for PLAT_TENANT_MAX bytes and the closing zero.
+ */
+static void
+canonical_id(const char *value, char *id)
+{
+	const char *problem;
+	pg_uuid_t	uuid;
+	int64		bigint;
+
+	if (value[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("tenant must not be empty")));
+	problem = plat_tenant_id_problem(value, strlen(value),
+									 GetDatabaseEncoding() == PG_UTF8);
+	if (problem)
+		refuse_id(value, psprintf("Tenant ids %s.", problem));
+
+	switch ((TenantType) tenant_type)
+	{
+		case TENANT_TEXT:
+			strlcpy(id, value, PLAT_TENANT_MAX + 1);
+			break;
+		case TENANT_UUID:
+			if (!plat_parse_uuid(value, &uuid))
+				refuse_id(value, "platpat.tenant_type is uuid.");
+			plat_print_uuid(&uuid, id);
+			break;
+		case TENANT_BIGINT:
+			if (!plat_parse_bigint(value, &bigint))
+				refuse_id(value, "platpat.tenant_type is bigint.");
+			snprintf(id, PLAT_TENANT_MAX + 1, INT64_FORMAT, bigint);
+			break;
+	}
+}
+
+/*
+ * Refuse a caller to whom policies do not apply.  The outer user counts: a
+ * SECURITY DEFINER wrapper changes only the current user, and its caller goes
+ * on querying as the outer one.
+ */
+static void
+check_caller(void)
+{
+	Oid			caller = GetOuterUserId();
+
+	if (allow_bypass_role || !has_bypassrls_privilege(caller))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" bypasses row security and cannot act for a tenant",
+					GetUserNameFromId(caller, false)),
+			 errdetail("Policies do not apply to superusers and to roles with BYPASSRLS."),
+			 errhint("SET ROLE to an application role first, or turn on platpat.allow_bypass_role.")));
+}
+
+/* Refuse session-wide use where pooled connections share the session. */
+static void
+check_session_use(bool is_local)
+{
+	if (is_local || session_tenant)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("cannot set the tenant of the session"),
+			 errdetail("platpat.session_tenant is off."),
+			 errhint("Call platpat.set_tenant(tenant) inside each transaction.")));
+}
+
+/*
+ * Refuse to leave the tenant that this transaction has set, and to change
+ * tenants under an open cursor, which would mix the rows of both.
+ */
+static void
+check_switch(const char *id)
+{
+	if (tenant_switching == SWITCHING_FREE)
+		return;
+	if (locked_in == plat_current_lxid() && strcmp(locked_id, id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot change the tenant inside a transaction"),
+				 errdetail("This transaction acts for tenant \"%s\".", locked_id),
+				 errhint("COMMIT or ROLLBACK first.")));
+	if (current->is_set && strcmp(current->id, id) != 0 &&
+		!ThereAreNoReadyPortals())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot change the tenant while a cursor is open"),
+				 errdetail("The session acts for tenant \"%s\".", current->id),
+				 errhint("CLOSE the cursor first.")));
+}
+
+/*
+ * Whether the session is bound to a tenant by a role or database setting or
+ * by a superuser's connection option; raises 42501 if that is another one.
+ * The reset value tells: nothing else can give this setting one.
+ */
+static bool
+check_binding(const char *id)
+{
+	const char *bound = GetConfigOptionResetString(TENANT_SETTING);
+
+	if (bound == NULL || bound[0] == '\0')
+		return false;
+	if (strcmp(bound, id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot leave tenant \"%s\"", bound),
+				 errdetail("A setting of the role or the database binds this session to it.")));
+	return true;
+}
+
+/*
+ * Warn when a transaction-local setting is made by a statement of its own
+ * outside a transaction block, where it ends with that statement.  what
+ * completes "... has no effect".
+ *
+ * A call from a function or a DO block is not meant, nor is a statement which
+ * also reads tables.  The portal's executor tells the calls apart: only a
+ * function that the top-level statement calls itself was looked up in its
+ * query context.
+ */
+void
+plat_warn_if_statement_local(FunctionCallInfo fcinfo, const char *what)
+{
+	QueryDesc  *query = ActivePortal ? ActivePortal->queryDesc : NULL;
+
+	if (IsTransactionBlock() || query == NULL || query->estate == NULL)
+		return;
+	if (fcinfo->flinfo->fn_mcxt != query->estate->es_query_cxt ||
+		query->plannedstmt->relationOids != NIL)
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+			 errmsg("%s has no effect outside a transaction block", what),
+			 errhint("Call it after BEGIN.")));
+}
+
+/*
+ * Make value the tenant, for the transaction or for the session.  All the
+ * checks come first, the setting last; returns the tenant as stored.
+ */
+static Datum
+set_tenant(FunctionCallInfo fcinfo, const char *value)
+{
+	char		id[PLAT_TENANT_MAX + 1];
+	bool		is_local;
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("tenant must not be null")));
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("is_local must not be null")));
+	is_local = PG_GETARG_BOOL(1);
+
+	canonical_id(value, id);
+	check_caller();
+	check_session_use(is_local);
+	check_switch(id);
+
+	if (!check_binding(id))
+		(void) set_config_option(TENANT_SETTING, id,
+								 PGC_SUSET, PGC_S_SESSION,
+								 is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET,
+								 true, 0, false);
+	locked_in = plat_current_lxid();
+	strlcpy(locked_id, id, sizeof(locked_id));
+
+	if (is_local)
+		plat_warn_if_statement_local(fcinfo, "platpat.set_tenant(tenant)");
+	return PointerGetDatum(cstring_to_text(id));
+}
+
+/* platpat.set_tenant(tenant text, is_local boolean) returns text */
+Datum
+plat_tenant_set_text(PG_FUNCTION_ARGS)
+{
+	const char *value = PG_ARGISNULL(0) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	return set_tenant(fcinfo, value);
+}
+
+/* platpat.set_tenant(tenant uuid, is_local boolean) returns text */
+Datum
+plat_tenant_set_uuid(PG_FUNCTION_ARGS)
+{
+	char		value[37];
+
+	if (PG_ARGISNULL(0))
+		return set_tenant(fcinfo, NULL);
+	plat_print_uuid(PG_GETARG_UUID_P(0), value);
+	return set_tenant(fcinfo, value);
+}
+
+/* platpat.set_tenant(tenant bigint, is_local boolean) returns text */
+Datum
+plat_tenant_set_bigint(PG_FUNCTION_ARGS)
+{
+	char		value[32];
+
+	if (PG_ARGISNULL(0))
+		return set_tenant(fcinfo, NULL);
+	snprintf(value, sizeof(value), INT64_FORMAT, PG_GETARG_INT64(0));
+	return set_tenant(fcinfo, value);
+}
+
+/*
+ * platpat.reset_tenant() returns void
+ *
+ * Takes the tenant away, or goes back to the one that a role or database
+ * setting binds the session to.  The transaction's lock stays.
+ */
+Datum
+plat_tenant_reset(PG_FUNCTION_ARGS)
+{
+	(void) set_config_option(TENANT_SETTING, NULL,
+							 PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, 0, false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * The slow way out of a reader: no tenant, or one that type cannot spell.
+ * Returns SQL NULL or raises.
+ */
+static Datum
+no_value(FunctionCallInfo fcinfo, const char *type)
+{
+	if (current->is_set)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tenant \"%s\" is not a canonical %s",
+						current->id, type),
+				 errhint("Set platpat.tenant_type to %s, so that set_tenant stores the canonical spelling.",
+						 type)));
+	if (on_missing_tenant == MISSING_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("no tenant is set"),
+				 errhint("Call platpat.set_tenant(tenant) at the start of the transaction.")));
+	PG_RETURN_NULL();
+}
+
+/* platpat.current_tenant() returns text */
+Datum
+plat_tenant_current_text(PG_FUNCTION_ARGS)
+{
+	if (likely(current->is_set))
+		return PointerGetDatum(current->text.data);
+	return no_value(fcinfo, "text");
+}
+
+/* platpat.current_tenant_uuid() returns uuid */
+Datum
+plat_tenant_current_uuid(PG_FUNCTION_ARGS)
+{
+	if (likely(current->has_uuid))
+		return UUIDPGetDatum(&current->uuid);
+	return no_value(fcinfo, "uuid");
+}
+
+/* platpat.current_tenant_bigint() returns bigint */
+Datum
+plat_tenant_current_bigint(PG_FUNCTION_ARGS)
+{
+	if (likely(current->has_bigint))
+		return Int64GetDatum(current->bigint);
+	return no_value(fcinfo, "bigint");
+}
+
+/* platpat.current_tenant_or_null() returns text */
+Datum
+plat_tenant_current_or_null(PG_FUNCTION_ARGS)
+{
+	if (!current->is_set)
+		PG_RETURN_NULL();
+	return PointerGetDatum(current->text.data);
+}

@@ -1,0 +1,16 @@
+/*
+ * tenant.h
+ *		The current tenant, for other modules.
+ */
+#ifndef PLAT_TENANT_H
+#define PLAT_TENANT_H
+
+#include "fmgr.h"
+
+/* tenant.c */
+extern const char *plat_tenant_current(void);
+extern Datum plat_tenant_current_text(PG_FUNCTION_ARGS);
+extern void plat_warn_if_statement_local(FunctionCallInfo fcinfo,
+										 const char *what);
+
+#endif							/* PLAT_TENANT_H */

@@ -1,0 +1,237 @@
+/*
+ * tenant_id.c
+ *		What may be a tenant id, and how uuid and bigint ids are spelled.
+ *
+ * Pure functions of their arguments: no clock, no catalog, no error raised,
+ * nothing shared.  A tenant id ends up in policies, log lines and storage
+ * paths, so whatever could be read as another id, as a path or as terminal
+ * control is refused here, once, for every way in.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "mb/pg_wchar.h"
+
+#include "tenant_id.h"
+
+/* A closed range of Unicode code points. */
+typedef struct CodeRange
+{
+	pg_wchar	first;
+	pg_wchar	last;
+} CodeRange;
+
+/*
+ * Invisible code points that can make two ids look alike: C1 controls, soft
+ * hyphen, zero width space, direction marks and overrides, line separators,
+ * word joiner, byte order mark.  U+200C and U+200D stay allowed: Persian and
+ * Indic spelling and emoji need them.
+ */
+static const CodeRange invisible[] = {
+	{0x0080, 0x009F}, {0x00AD, 0x00AD}, {0x061C, 0x061C}, {0x200B, 0x200B},
+	{0x200E, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x2069}, {0xFEFF, 0xFEFF},
+};
+
+/* White space outside ASCII, refused at either end of an id. */
+static const CodeRange spaces[] = {
+	{0x00A0, 0x00A0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x202F, 0x202F},
+	{0x205F, 0x205F}, {0x3000, 0x3000},
+};
+
+static bool
+in_ranges(pg_wchar code, const CodeRange *ranges, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (code >= ranges[i].first && code <= ranges[i].last)
+			return true;
+	return false;
+}
+
+/*
+ * The code point at p and its length in bytes.  A sequence that runs past end
+ * counts as one byte of itself; the server has verified text before us, so
+ * that only happens to bytes which are not text.
+ */
+static pg_wchar
+next_code(const char *p, const char *end, bool is_utf8, int *len)
+{
+	*len = is_utf8 ? pg_utf_mblen((const unsigned char *) p) : 1;
+	if (*len == 1 || *len > end - p)
+	{
+		*len = 1;
+		return (unsigned char) *p;
+	}
+	return utf8_to_unicode((const unsigned char *) p);
+}
+
+/*
+ * Whether text holds an ASCII control character or, in UTF-8, an invisible
+ * one.  In other encodings only ASCII is judged.
+ */
+bool
+plat_text_has_control(const char *text, size_t len, bool is_utf8)
+{
+	const char *end = text + len;
+	int			step;
+
+	for (const char *p = text; p < end; p += step)
+	{
+		pg_wchar	code = next_code(p, end, is_utf8, &step);
+
+		if (code < 0x20 || code == 0x7F)
+			return true;
+		if (is_utf8 && in_ranges(code, invisible, lengthof(invisible)))
+			return true;
+	}
+	return false;
+}
+
+/* Whether text begins or ends with white space. */
+static bool
+has_outer_space(const char *text, size_t len, bool is_utf8)
+{
+	const char *end = text + len;
+	bool		is_space = false;
+	int			step;
+
+	for (const char *p = text; p < end; p += step)
+	{
+		pg_wchar	code = next_code(p, end, is_utf8, &step);
+
+		is_space = code == ' ' ||
+			(is_utf8 && in_ranges(code, spaces, lengthof(spaces)));
+		if (is_space && p == text)
+			return true;
+	}
+	return is_space;
+}
+
+/*
+ * Why id cannot be a tenant id: a constant that completes "Tenant ids ...",
+ * or NULL when it can.  The empty string is the caller's business.
+ */
+const char *
+plat_tenant_id_problem(const char *id, size_t len, bool is_utf8)
+{
+	if (len > PLAT_TENANT_MAX)
+		return "have at most 128 bytes";
+	if (memchr(id, '/', len) || memchr(id, '\\', len))
+		return "contain neither \"/\" nor \"\\\"";
+	if ((len == 1 && id[0] == '.') ||
+		(len == 2 && id[0] == '.' && id[1] == '.'))
+		return "are neither \".\" nor \"..\"";
+	if (plat_text_has_control(id, len, is_utf8))
+		return "contain no control or invisible characters";
+	if (has_outer_space(id, len, is_utf8))
+		return "neither begin nor end with a space";
+	return NULL;
+}
+
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/*
+ * Parse the spellings of a uuid that PostgreSQL accepts: 32 hexadecimal
+ * digits of either case, optional braces around all, an optional hyphen after
+ * each group of four digits.
+ */
+bool
+plat_parse_uuid(const char *text, pg_uuid_t *uuid)
+{
+	bool		braces = text[0] == '{';
+	const char *p = text + (braces ? 1 : 0);
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		int			high = hex_digit(p[0]);
+		int			low = high < 0 ? -1 : hex_digit(p[1]);
+
+		if (low < 0)
+			return false;
+		uuid->data[i] = (unsigned char) (high << 4 | low);
+		p += 2;
+		if (*p == '-' && i % 2 == 1 && i < UUID_LEN - 1)
+			p++;
+	}
+	if (braces && *p++ != '}')
+		return false;
+	return *p == '\0';
+}
+
+/* Write the canonical spelling of uuid: 36 characters and the closing zero. */
+void
+plat_print_uuid(const pg_uuid_t *uuid, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*text++ = '-';
+		*text++ = digits[uuid->data[i] >> 4];
+		*text++ = digits[uuid->data[i] & 0x0F];
+	}
+	*text = '\0';
+}
+
+/* Parse an optional sign and decimal digits that fit into 64 bits. */
+bool
+plat_parse_bigint(const char *text, int64 *value)
+{
+	bool		negative = text[0] == '-';
+	const char *p = text + (negative || text[0] == '+' ? 1 : 0);
+	uint64		limit = (uint64) PG_INT64_MAX + (negative ? 1 : 0);
+	uint64		sum = 0;
+
+	if (*p == '\0')
+		return false;
+	for (; *p; p++)
+	{
+		unsigned	digit = (unsigned char) *p - '0';
+
+		if (digit > 9 || sum > (limit - digit) / 10)
+			return false;
+		sum = sum * 10 + digit;
+	}
+	if (!negative)
+		*value = (int64) sum;
+	else if (sum == limit)
+		*value = PG_INT64_MIN;
+	else
+		*value = -(int64) sum;
+	return true;
+}
+
+/* Whether text is the one spelling that uuid output gives. */
+bool
+plat_is_canonical_uuid(const char *text, pg_uuid_t *uuid)
+{
+	char		canonical[37];
+
+	if (!plat_parse_uuid(text, uuid))
+		return false;
+	plat_print_uuid(uuid, canonical);
+	return strcmp(text, canonical) == 0;
+}
+
+/* Whether text is the one spelling that bigint output gives. */
+bool
+plat_is_canonical_bigint(const char *text, int64 *value)
+{
+	char		canonical[32];
+
+	if (!plat_parse_bigint(text, value))
+		return false;
+	snprintf(canonical, sizeof(canonical), INT64_FORMAT, *value);
+	return strcmp(text, canonical) == 0;
+}

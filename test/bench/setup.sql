@@ -1,0 +1,60 @@
+-- The same million rows four times, one for each way to say "my tenant": tenant
+-- 0 has half of them, 999 others 500 each, all of them interleaved.
+CREATE EXTENSION platpat;
+CREATE ROLE bench_app LOGIN;
+
+CREATE FUNCTION tenant_uuid(tenant bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ('3f2504e0-4f89-41d3-9a0c-' || lpad(tenant::text, 12, '0'))::uuid;
+
+CREATE TABLE plain (tenant_id uuid NOT NULL, id bigint, amount bigint NOT NULL, PRIMARY KEY (tenant_id, id));
+INSERT INTO plain
+	SELECT tenant_uuid(CASE WHEN i % 2 = 0 THEN 0 ELSE i / 2 % 999 + 1 END), i, i % 1000
+	FROM generate_series(0, 999999) i;
+CREATE TABLE ours (LIKE plain INCLUDING ALL);
+CREATE TABLE setting (LIKE plain INCLUDING ALL);
+CREATE TABLE initplan (LIKE plain INCLUDING ALL);
+INSERT INTO ours SELECT * FROM plain ORDER BY id;
+INSERT INTO setting SELECT * FROM plain ORDER BY id;
+INSERT INTO initplan SELECT * FROM plain ORDER BY id;
+
+SELECT count(*) FROM platpat.protect('ours');
+ALTER TABLE setting ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON setting USING (tenant_id = current_setting('bench.tenant')::uuid);
+ALTER TABLE initplan ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON initplan USING (tenant_id = (SELECT current_setting('bench.tenant')::uuid));
+
+GRANT SELECT ON plain, ours, setting, initplan TO bench_app;
+-- A sample of all rows: the four tables then have the very same statistics.
+SET default_statistics_target = 10000;
+VACUUM (FREEZE, ANALYZE);
+
+-- Point queries of tenant 1, whose 500 rows have the ids 1 + 2 * 999 * k; the
+-- loop is inside the session, so nothing but the cached plan is measured.
+SELECT format($$
+	CREATE FUNCTION point_%1$s(n integer) RETURNS bigint LANGUAGE plpgsql AS $f$
+	DECLARE total bigint := 0; found_amount bigint;
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			SELECT amount INTO STRICT found_amount FROM %1$I WHERE %2$s id = 1 + 1998 * (i %% 500);
+			total := total + found_amount;
+		END LOOP;
+		RETURN total;
+	END $f$ SET plan_cache_mode = force_generic_plan$$,
+	t, CASE t WHEN 'plain' THEN format('tenant_id = %L AND', tenant_uuid(1)) END)
+FROM unnest(ARRAY['plain', 'ours', 'setting', 'initplan']) t \gexec
+
+-- Transactions that do nothing but one call.
+SELECT format($$
+	CREATE PROCEDURE transactions_%s(n integer) LANGUAGE plpgsql AS $f$
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			%s;
+			COMMIT;
+		END LOOP;
+	END $f$ $$, name, call)
+FROM (VALUES
+	('constant', 'PERFORM pg_backend_pid()'),
+	('set_tenant', format('PERFORM platpat.set_tenant(%L)', tenant_uuid(1))),
+	('set_local', format('SET LOCAL bench.tenant = %L', tenant_uuid(1))),
+	('set_config', format('PERFORM set_config(%L, %L, true)', 'bench.tenant', tenant_uuid(1)))) v(name, call) \gexec

@@ -1,0 +1,107 @@
+# What the TAP tests share: nodes that find platpat wherever it was installed.
+#
+# test/run sets PLAT_DESTDIR (where the build under test is), PLAT_CONF (lines
+# of postgresql.conf that make a server find it) and PLAT_PRELOAD (the line that
+# preloads it).  Without them, as in `make installcheck`, it is in the system.
+package PlatTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_node tree library run_as value_as refused_as none);
+
+# new_node($name, preload => 1, extension => 1, init => [], conf => '')
+# A running node; preload and extension may be switched off, init goes to
+# init() and conf to postgresql.conf.
+sub new_node
+{
+	my ($name, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(@{ $opt{init} // [] });
+	$node->append_conf('postgresql.conf', extension_conf($opt{preload} // 1));
+	$node->append_conf('postgresql.conf',
+		"max_prepared_transactions = 10\n" . ($opt{conf} // ''));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION platpat')
+	  if $opt{extension} // 1;
+	return $node;
+}
+
+sub extension_conf
+{
+	my ($preload) = @_;
+	my $conf = ($ENV{PLAT_CONF} // '') . "\n";
+
+	$conf .= ($ENV{PLAT_PRELOAD} // q(shared_preload_libraries = '$libdir/platpat'))
+	  . "\n"
+	  if $preload;
+	return $conf;
+}
+
+# A path in the source tree.
+sub tree
+{
+	return join '/', "$FindBin::Bin/../..", @_;
+}
+
+# The shared library under test.
+sub library
+{
+	my ($dir) = run_command([ $ENV{PG_CONFIG} // 'pg_config', '--pkglibdir' ]);
+	return ($ENV{PLAT_DESTDIR} // '') . "$dir/platpat.so";
+}
+
+# run_as($node, $role, $sql, %opt): (SQLSTATE of the last error or '', stdout,
+# stderr) of a script run in one session of the role.  It goes on after an error.
+sub run_as
+{
+	my ($node, $role, $sql, %opt) = @_;
+	my ($out, $err) = ('', '');
+
+	$node->psql(
+		$opt{dbname} // 'postgres', $sql,
+		stdout        => \$out,
+		stderr        => \$err,
+		on_error_die  => 0,
+		on_error_stop => 0,
+		extra_params  => [ '-U', $role, '-v', 'VERBOSITY=verbose' ]);
+	my @states = $err =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/g;
+	return ($states[-1] // '', $out, $err);
+}
+
+# The output of a script that must run without an error.
+sub value_as
+{
+	my ($node, $role, $sql, %opt) = @_;
+	my ($state, $out, $err) = run_as($node, $role, $sql, %opt);
+
+	die "as $role: $sql\n$err" if $state ne '';
+	return $out;
+}
+
+# One assertion: the script ends in this SQLSTATE.
+sub refused_as
+{
+	my ($node, $role, $sql, $expected, $name, %opt) = @_;
+	my ($state, $out, $err) = run_as($node, $role, $sql, %opt);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($state, $expected, $name) || diag("$out\n$err");
+}
+
+# One assertion: the list of offenders is empty; shows all of them otherwise.
+sub none
+{
+	my ($offenders, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok(!@$offenders, $name) || diag(map { "  $_\n" } @$offenders);
+}
+
+1;
