@@ -152,7 +152,8 @@ COMMENT ON EVENT TRIGGER platpat_command_start IS
     'Guards platpat against DROP, and foreign keys against row security.';
 
 CREATE EVENT TRIGGER platpat_command_end ON ddl_command_end
-    WHEN TAG IN ('ALTER SCHEMA', 'ALTER TABLE', 'CREATE POLICY', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
+    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE POLICY',
+                 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'IMPORT FOREIGN SCHEMA', 'SELECT INTO')
     EXECUTE FUNCTION platpat.on_command_end();
 COMMENT ON EVENT TRIGGER platpat_command_end IS
     'Protects new tables where protection is due.';

@@ -97,14 +97,17 @@ plat_admin_role_problem(void)
 	return problem;
 }
 
-/* Go back to the user of before as_admin() when the transaction is over. */
+/*
+ * Go back to the user of before as_admin() when the transaction is over.  A
+ * prepared transaction belongs to that user too, who may want to finish it.
+ */
 static void
 leave_admin(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PRE_PREPARE:
 			if (OidIsValid(saved_user))
 				SetUserIdAndSecContext(saved_user, saved_context);
 			saved_user = InvalidOid;
@@ -272,6 +275,8 @@ plat_admin_grant(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ensure_admin_role();
 	change_grants("GRANT", "TO", role);
+	/* Inside as_admin() the caller is that role, and still administers. */
+	change_grants("GRANT", "TO", ADMIN_ROLE);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -194,11 +194,7 @@ plat_policy_protect_schema(PG_FUNCTION_ARGS)
 		Oid			relid = lfirst_oid(cell);
 
 		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
-			ereport(WARNING,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("foreign table \"%s\" is not protected",
-							get_rel_name(relid)),
-					 errdetail("Row security does not reach the rows of a foreign table.")));
+			plat_policy_warn_foreign(relid);
 		else
 			put_actions(fcinfo,
 						plat_policy_install(relid, column, NULL, false));

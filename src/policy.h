@@ -93,6 +93,7 @@ extern bool plat_policy_lookup(Oid relid, PlatProtection *found);
 extern List *plat_policy_install(Oid relid, const char *column,
 								 const bool *access, bool keep_nulls);
 extern List *plat_policy_remove(Oid relid);
+extern void plat_policy_warn_foreign(Oid relid);
 
 /* policy_watch.c */
 extern void plat_policy_define_settings(void);

@@ -30,6 +30,9 @@
 #include "policy.h"
 #include "sql.h"
 
+#define NO_FOREIGN_ROWS \
+	"Row security does not reach the rows of a foreign table."
+
 /* Set while our own DDL runs, which the event triggers leave alone. */
 static bool installing = false;
 
@@ -89,6 +92,17 @@ refuse(const char *what, const char *detail)
 			 errdetail("%s", detail)));
 }
 
+/* Warn about a foreign table among tables that are protected. */
+void
+plat_policy_warn_foreign(Oid relid)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("foreign table \"%s\" is not protected",
+					get_rel_name(relid)),
+			 errdetail(NO_FOREIGN_ROWS)));
+}
+
 /* Refuse what is no table, is not the caller's, or cannot have policies. */
 static void
 check_table(Oid relid)
@@ -107,7 +121,7 @@ check_table(Oid relid)
 
 	if (form.relkind == RELKIND_FOREIGN_TABLE)
 		refuse(psprintf("foreign table \"%s\"", NameStr(form.relname)),
-			   "Row security does not reach the rows of a foreign table.");
+			   NO_FOREIGN_ROWS);
 	if (form.relkind != RELKIND_RELATION &&
 		form.relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,

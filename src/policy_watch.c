@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
@@ -306,7 +307,11 @@ schema_column(Oid relid)
 	return plat_sql_value(0, 1);
 }
 
-/* Protect a table if its parent or its schema is protected. */
+/*
+ * Protect a table if its parent or its schema is protected.  A foreign table
+ * is refused below a protected parent, where its rows would be served, and
+ * only warned about beside protected tables.
+ */
 static void
 protect_touched(Oid relid)
 {
@@ -315,8 +320,12 @@ protect_touched(Oid relid)
 
 	if (plat_policy_lookup(relid, &known))
 		column = known.column;
-	else
-		column = schema_column(relid);
+	else if ((column = schema_column(relid)) != NULL &&
+			 get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
+	{
+		plat_policy_warn_foreign(relid);
+		return;
+	}
 	if (column)
 		(void) plat_policy_install(relid, column, NULL, true);
 }
