@@ -26,10 +26,20 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 
 #include "compat.h"
 #include "policy.h"
 #include "sql.h"
+#include "tenant.h"
+
+/* How a step of ALTER TABLE meets foreign keys. */
+typedef enum ForeignKeyStep
+{
+	NO_FOREIGN_KEY,				/* not at all */
+	ONLY_FOREIGN_KEY,			/* checks one, and runs no user's expression */
+	WITH_FOREIGN_KEY			/* may check one beside other things */
+} ForeignKeyStep;
 
 /* Setting platpat.allow_drop. */
 static bool allow_drop = false;
@@ -149,34 +159,88 @@ guard_platpat(Node *command)
 				 errhint("Call platpat.unprotect() for each of platpat.protected_tables, or turn on platpat.allow_drop.")));
 }
 
-/* Whether one of the constraints of a new column is a foreign key. */
+/*
+ * Whether a new column comes with a foreign key and with values to check: a
+ * column without a default is null everywhere, and core checks nothing.
+ */
 static bool
-has_foreign_key(List *constraints)
+column_needs_check(const ColumnDef *column)
 {
+	bool		foreign = false;
+	bool		filled = false;
 	ListCell   *cell;
 
-	foreach(cell, constraints)
-		if (((Constraint *) lfirst(cell))->contype == CONSTR_FOREIGN)
-			return true;
-	return false;
+	foreach(cell, column->constraints)
+	{
+		ConstrType	type = ((Constraint *) lfirst(cell))->contype;
+
+		foreign |= type == CONSTR_FOREIGN;
+		filled |= type == CONSTR_DEFAULT || type == CONSTR_GENERATED ||
+			type == CONSTR_IDENTITY;
+	}
+	return foreign && filled;
 }
 
-/* Whether this step of ALTER TABLE may check a foreign key over all rows. */
+/* Whether the table has a foreign key of this name, or any if name is NULL. */
 static bool
-may_validate(const AlterTableCmd *step)
+table_has_foreign_key(Oid relid, const char *name)
+{
+	Oid			types[] = {OIDOID, NAMEOID};
+	Datum		values[2];
+	char		nulls[2] = {' ', name ? ' ' : 'n'};
+
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = name ?
+		DirectFunctionCall1(namein, CStringGetDatum(name)) : (Datum) 0;
+	return plat_sql_query("SELECT FROM pg_catalog.pg_constraint"
+						  " WHERE conrelid OPERATOR(pg_catalog.=) $1"
+						  " AND contype OPERATOR(pg_catalog.=) 'f'"
+						  " AND (conname OPERATOR(pg_catalog.=) $2"
+						  "  OR $2 IS NULL)",
+						  2, types, values, nulls) > 0;
+}
+
+/* What one step of ALTER TABLE has to do with foreign keys. */
+static ForeignKeyStep
+classify_step(const AlterTableCmd *step, Oid relid)
 {
 	switch (step->subtype)
 	{
-		case AT_AddColumn:
-			return has_foreign_key(((ColumnDef *) step->def)->constraints);
 		case AT_AddConstraint:
-			return ((Constraint *) step->def)->contype == CONSTR_FOREIGN;
+			return ((Constraint *) step->def)->contype == CONSTR_FOREIGN ?
+				ONLY_FOREIGN_KEY : NO_FOREIGN_KEY;
+		case AT_AlterConstraint:
+			return ONLY_FOREIGN_KEY;
 		case AT_ValidateConstraint:
+			return table_has_foreign_key(relid, step->name) ?
+				ONLY_FOREIGN_KEY : NO_FOREIGN_KEY;
+		case AT_AddColumn:
+			return column_needs_check((ColumnDef *) step->def) ?
+				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		case AT_AttachPartition:
-			return true;
+			return table_has_foreign_key(relid, NULL) ?
+				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		default:
-			return false;
+			return NO_FOREIGN_KEY;
 	}
+}
+
+/* The same for the whole command: a mixture counts as WITH_FOREIGN_KEY. */
+static ForeignKeyStep
+classify_command(const AlterTableStmt *command, Oid relid)
+{
+	ForeignKeyStep result = NO_FOREIGN_KEY;
+	bool		others = false;
+	ListCell   *cell;
+
+	foreach(cell, command->cmds)
+	{
+		ForeignKeyStep step = classify_step(lfirst(cell), relid);
+
+		others |= step == NO_FOREIGN_KEY;
+		result = Max(result, step);
+	}
+	return result == ONLY_FOREIGN_KEY && others ? WITH_FOREIGN_KEY : result;
 }
 
 /* Force the owner again, if we stopped that. */
@@ -204,32 +268,66 @@ force_owner_at_end(XactEvent event, void *arg)
 }
 
 /*
- * Core checks a new foreign key by a query as the tables' owner, and FORCE
- * ROW LEVEL SECURITY would show that query one tenant's rows or none.  Until
- * the command ends, run it the way core runs its own foreign key queries: an
- * owner is not forced.  Whoever does not own the tables stays subject to
- * their policies.  An error restores the context with the transaction.
+ * Until the command ends, run it the way core runs its own foreign key
+ * queries: FORCE ROW LEVEL SECURITY does not force an owner.  An error
+ * restores the context with the transaction.
  */
 static void
-unforce_owner(Node *command)
+unforce_owner(void)
 {
-	ListCell   *cell;
-	bool		needed = false;
 	Oid			user;
 	int			context;
 
-	if (!IsA(command, AlterTableStmt))
-		return;
-	foreach(cell, ((AlterTableStmt *) command)->cmds)
-		needed |= may_validate(lfirst(cell));
 	GetUserIdAndSecContext(&user, &context);
-	if (!needed || (context & SECURITY_NOFORCE_RLS))
+	if (context & SECURITY_NOFORCE_RLS)
 		return;
 	if (!callback_registered)
 		RegisterXactCallback(force_owner_at_end, NULL);
 	callback_registered = true;
 	unforced = true;
 	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+}
+
+/*
+ * Core checks a new foreign key by a query as the current user, and under
+ * FORCE ROW LEVEL SECURITY that query sees one tenant's rows or none.
+ *
+ * A command that does nothing else is run unforced.  Whoever does not own the
+ * tables stays subject to their policies, and no expression of a user runs
+ * meanwhile: a SECURITY DEFINER function would be unforced too.  A command
+ * that mixes a foreign key with other things is therefore left alone where it
+ * fails for want of a tenant, and refused where it would pass half checked.
+ */
+static void
+prepare_foreign_keys(Node *command)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) command;
+	Oid			relid;
+
+	if (!IsA(command, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
+		return;
+	relid = RangeVarGetRelid(alter->relation, NoLock, true);
+	if (!OidIsValid(relid) ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		return;
+	switch (classify_command(alter, relid))
+	{
+		case NO_FOREIGN_KEY:
+			break;
+		case ONLY_FOREIGN_KEY:
+			unforce_owner();
+			break;
+		case WITH_FOREIGN_KEY:
+			if (!plat_tenant_missing_is_error() &&
+				check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("cannot check a foreign key over the rows of one tenant"),
+						 errdetail("Table \"%s\" is under row security.",
+								   get_rel_name(relid)),
+						 errhint("Add the foreign key in an ALTER TABLE of its own, to a partition before it is attached.")));
+			break;
+	}
 }
 
 /* Event trigger for ddl_command_start. */
@@ -240,8 +338,8 @@ plat_policy_on_command_start(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	guard_platpat(event->parsetree);
+	prepare_foreign_keys(event->parsetree);
 	SPI_finish();
-	unforce_owner(event->parsetree);
 	return (Datum) 0;
 }
 

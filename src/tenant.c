@@ -125,6 +125,16 @@ plat_tenant_current(void)
 }
 
 /*
+ * Whether reading the tenant would raise now: none is set, and that is an
+ * error.
+ */
+bool
+plat_tenant_missing_is_error(void)
+{
+	return !current->is_set && on_missing_tenant == MISSING_ERROR;
+}
+
+/*
  * A node to fill: the oldest retired one if no running transaction can still
  * point into it, otherwise a new one.  NULL when memory is out.
  */

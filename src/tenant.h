@@ -9,6 +9,7 @@
 
 /* tenant.c */
 extern const char *plat_tenant_current(void);
+extern bool plat_tenant_missing_is_error(void);
 extern Datum plat_tenant_current_text(PG_FUNCTION_ARGS);
 extern void plat_warn_if_statement_local(FunctionCallInfo fcinfo,
 										 const char *what);

@@ -126,6 +126,66 @@ BEGIN
     END;
 END $$;
 
+-- a foreign key beside other things is not half checked for one tenant
+BEGIN;
+SELECT platpat.set_tenant('acme');
+SAVEPOINT a;
+\set VERBOSITY default
+ALTER TABLE shop.orders ADD COLUMN x int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+\set VERBOSITY terse
+ROLLBACK TO a;
+ALTER TABLE shop.orders ADD COLUMN x int DEFAULT 99 REFERENCES shop.shared;
+ROLLBACK TO a;
+CREATE TABLE shop.keys (id int PRIMARY KEY);
+ALTER TABLE shop.orders ADD COLUMN x int REFERENCES shop.keys;
+ALTER TABLE shop.orders ADD COLUMN y int DEFAULT 99 REFERENCES shop.keys;
+ROLLBACK;
+ALTER TABLE shop.orders ADD COLUMN x int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+-- a partition brings its own foreign key, checked before it is attached
+CREATE TABLE shop.parts (tenant_id text NOT NULL, id int, customer int,
+    FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers) PARTITION BY LIST (id);
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.parts');
+CREATE TABLE shop.part_1 (tenant_id text NOT NULL, id int, customer int);
+INSERT INTO shop.part_1 VALUES ('acme', 1, 1), ('globex', 1, 1);
+ALTER TABLE shop.parts ATTACH PARTITION shop.part_1 FOR VALUES IN (1);
+BEGIN;
+SELECT platpat.set_tenant('acme');
+ALTER TABLE shop.parts ATTACH PARTITION shop.part_1 FOR VALUES IN (1);
+ROLLBACK;
+ALTER TABLE shop.part_1 ADD FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+ALTER TABLE shop.parts ATTACH PARTITION shop.part_1 FOR VALUES IN (1);
+SELECT protected FROM platpat.protected_tables WHERE table_name = 'shop.part_1'::regclass;
+-- no expression of a user runs unforced: a SECURITY DEFINER function of the
+-- owner shows an application role one tenant, in DDL as anywhere
+CREATE FUNCTION shop.all_orders() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM shop.orders';
+RESET ROLE;
+CREATE SCHEMA app AUTHORIZATION regress_app;
+GRANT USAGE ON SCHEMA shop TO regress_app;
+SET ROLE regress_app;
+CREATE TABLE app.key (id bigint PRIMARY KEY);
+INSERT INTO app.key VALUES (0), (1), (2);
+CREATE TABLE app.spy (id int);
+INSERT INTO app.spy VALUES (1);
+ALTER TABLE app.spy ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY p ON app.spy USING (true);
+ALTER TABLE app.spy ADD COLUMN seen bigint DEFAULT shop.all_orders() REFERENCES app.key;
+BEGIN;
+SELECT platpat.set_tenant('acme');
+ALTER TABLE app.spy ADD COLUMN seen bigint DEFAULT shop.all_orders() REFERENCES app.key;
+ROLLBACK;
+ALTER TABLE app.spy ADD COLUMN other bigint DEFAULT 1;
+ALTER TABLE app.spy ADD COLUMN seen bigint DEFAULT shop.all_orders(), ADD FOREIGN KEY (other) REFERENCES app.key;
+ALTER TABLE app.spy ADD CONSTRAINT c CHECK (other <> shop.all_orders()) NOT VALID;
+ALTER TABLE app.spy VALIDATE CONSTRAINT c;
+ALTER TABLE app.spy ADD FOREIGN KEY (other) REFERENCES app.key NOT VALID, VALIDATE CONSTRAINT c;
+BEGIN;
+SELECT platpat.set_tenant('acme');
+ALTER TABLE app.spy NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE app.spy ADD COLUMN seen bigint DEFAULT shop.all_orders() REFERENCES app.key;
+SELECT seen FROM app.spy;
+ROLLBACK;
+RESET ROLE;
+
 -- the extension and its schema stay while tables are protected
 RESET ROLE;
 \set VERBOSITY default
@@ -138,7 +198,6 @@ DROP SCHEMA shop, platpat CASCADE;
 DROP FUNCTION platpat.current_tenant() CASCADE;
 SET ROLE regress_owner;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO regress_app;
-GRANT USAGE ON SCHEMA shop TO regress_app;
 -- without the column: nothing is visible
 ALTER TABLE shop.customers DROP COLUMN tenant_id;
 SET client_min_messages = warning;
@@ -157,7 +216,7 @@ SET LOCAL ROLE regress_app;
 SELECT count(*) FROM shop.orders;
 INSERT INTO shop.orders VALUES ('acme', 9, 1);
 ROLLBACK;
-DROP SCHEMA shop CASCADE;
+DROP SCHEMA shop, app CASCADE;
 DROP OWNED BY regress_owner, regress_app;
 DROP ROLE regress_owner, regress_app;
 -- with nothing protected it goes, and comes again
