@@ -14,8 +14,6 @@ SET ROLE regress_ops;
 SELECT platpat.as_admin('look');
 SELECT platpat.grant_admin('regress_ops');
 RESET ROLE;
-\set VERBOSITY default
-SELECT platpat.as_admin('look');
 \set VERBOSITY sqlstate
 SELECT platpat.grant_admin(NULL);
 SELECT platpat.grant_admin('');
