@@ -108,7 +108,8 @@ leave_admin(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (OidIsValid(saved_user))
+			/* A ROLLBACK TO may have ended it before. */
+			if (OidIsValid(saved_user) && InLocalUserIdChange())
 				SetUserIdAndSecContext(saved_user, saved_context);
 			saved_user = InvalidOid;
 			break;

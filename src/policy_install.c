@@ -403,7 +403,7 @@ install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 							   column, access, asked != NULL, keep_nulls,
 							   true);
 	}
-	if (!is_known || known.relid == relid)
+	if (!is_known || (known.relid == relid && known.access != access))
 		record_protection(relid, column, access);
 	warn_views(relid);
 	return actions;

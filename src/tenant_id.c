@@ -53,16 +53,17 @@ in_ranges(pg_wchar code, const CodeRange *ranges, int count)
  * counts as one byte of itself; the server has verified text before us, so
  * that only happens to bytes which are not text.
  */
-static pg_wchar
+static inline pg_wchar
 next_code(const char *p, const char *end, bool is_utf8, int *len)
 {
-	*len = is_utf8 ? pg_utf_mblen((const unsigned char *) p) : 1;
-	if (*len == 1 || *len > end - p)
-	{
-		*len = 1;
+	*len = 1;
+	if (!IS_HIGHBIT_SET(*p) || !is_utf8)
 		return (unsigned char) *p;
-	}
-	return utf8_to_unicode((const unsigned char *) p);
+	*len = pg_utf_mblen((const unsigned char *) p);
+	if (*len > 1 && *len <= end - p)
+		return utf8_to_unicode((const unsigned char *) p);
+	*len = 1;
+	return (unsigned char) *p;
 }
 
 /*
@@ -81,39 +82,45 @@ plat_text_has_control(const char *text, size_t len, bool is_utf8)
 
 		if (code < 0x20 || code == 0x7F)
 			return true;
-		if (is_utf8 && in_ranges(code, invisible, lengthof(invisible)))
+		if (code > 0x7F && is_utf8 &&
+			in_ranges(code, invisible, lengthof(invisible)))
 			return true;
 	}
 	return false;
 }
 
-/* Whether text begins or ends with white space. */
+/* Whether the character at p is white space. */
+static bool
+is_space_at(const char *p, const char *end, bool is_utf8)
+{
+	int			len;
+	pg_wchar	code = next_code(p, end, is_utf8, &len);
+
+	return code == ' ' ||
+		(code > 0x7F && is_utf8 && in_ranges(code, spaces, lengthof(spaces)));
+}
+
+/* Whether text, which is not empty, begins or ends with white space. */
 static bool
 has_outer_space(const char *text, size_t len, bool is_utf8)
 {
 	const char *end = text + len;
-	bool		is_space = false;
-	int			step;
+	const char *last = end - 1;
 
-	for (const char *p = text; p < end; p += step)
-	{
-		pg_wchar	code = next_code(p, end, is_utf8, &step);
-
-		is_space = code == ' ' ||
-			(is_utf8 && in_ranges(code, spaces, lengthof(spaces)));
-		if (is_space && p == text)
-			return true;
-	}
-	return is_space;
+	/* step back over the continuation bytes of the last character */
+	while (is_utf8 && last > text && (*last & 0xC0) == 0x80)
+		last--;
+	return is_space_at(text, end, is_utf8) || is_space_at(last, end, is_utf8);
 }
 
 /*
  * Why id cannot be a tenant id: a constant that completes "Tenant ids ...",
- * or NULL when it can.  The empty string is the caller's business.
+ * or NULL when it can.  The caller deals with the empty string.
  */
 const char *
 plat_tenant_id_problem(const char *id, size_t len, bool is_utf8)
 {
+	Assert(len > 0);
 	if (len > PLAT_TENANT_MAX)
 		return "have at most 128 bytes";
 	if (memchr(id, '/', len) || memchr(id, '\\', len))
