@@ -27,7 +27,6 @@
 
 #include "admin.h"
 #include "compat.h"
-#include "platpat.h"
 #include "sql.h"
 #include "tenant.h"
 
@@ -37,6 +36,9 @@
 static Oid	saved_user = InvalidOid;
 static int	saved_context = 0;
 static bool callback_registered = false;
+
+/* Every module, for the functions that grant_admin() hands out. */
+static const PlatModule *const *known_modules = NULL;
 
 PG_FUNCTION_INFO_V1(plat_admin_enter);
 PG_FUNCTION_INFO_V1(plat_admin_grant);
@@ -52,6 +54,13 @@ const PlatModule plat_admin_module = {
 	.name = "admin",
 	.admin_functions = admin_functions,
 };
+
+/* Called by the library's init: the table of modules, closed by NULL. */
+void
+plat_admin_know_modules(const PlatModule *const *modules)
+{
+	known_modules = modules;
+}
 
 /* Whether anybody is a member of role. */
 static bool
@@ -239,7 +248,7 @@ change_grants(const char *command, const char *preposition, const char *role)
 {
 	const char *quoted = quote_identifier(role);
 
-	for (const PlatModule *const *m = plat_modules(); *m; m++)
+	for (const PlatModule *const *m = known_modules; *m; m++)
 	{
 		const char *const *function = (*m)->admin_functions;
 

@@ -19,8 +19,10 @@
 
 #include "admin.h"
 #include "compat.h"
-#include "platpat.h"
+#include "module.h"
+#include "policy.h"
 #include "sql.h"
+#include "tenant.h"
 
 PLAT_MODULE_MAGIC;
 
@@ -32,26 +34,13 @@ static const PlatModule *const modules[] = {
 	NULL
 };
 
+/* Whether shared_preload_libraries loaded this library. */
 static bool preloaded = false;
 
 extern void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(plat_check_install);
 PG_FUNCTION_INFO_V1(plat_status);
-
-/* The table of modules, closed by NULL. */
-const PlatModule *const *
-plat_modules(void)
-{
-	return modules;
-}
-
-/* Whether shared_preload_libraries loaded this library. */
-bool
-plat_is_preloaded(void)
-{
-	return preloaded;
-}
 
 /* Library load: in the postmaster, or in the first session that needs us. */
 void
@@ -61,6 +50,7 @@ _PG_init(void)
 	for (const PlatModule *const *m = modules; *m; m++)
 		if ((*m)->define_settings)
 			(*m)->define_settings();
+	plat_admin_know_modules(modules);
 	MarkGUCPrefixReserved("platpat");
 }
 

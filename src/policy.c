@@ -22,7 +22,6 @@
 #include "utils/rls.h"
 
 #include "compat.h"
-#include "platpat.h"
 #include "policy.h"
 #include "sql.h"
 

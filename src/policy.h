@@ -8,8 +8,10 @@
 #ifndef PLAT_POLICY_H
 #define PLAT_POLICY_H
 
+#include "access/attnum.h"
 #include "nodes/pg_list.h"
-#include "utils/rel.h"
+
+#include "module.h"
 
 #define PLAT_TENANT_POLICY "platpat_tenant"
 #define PLAT_ACCESS_POLICY "platpat_access"
@@ -94,6 +96,9 @@ extern List *plat_policy_install(Oid relid, const char *column,
 								 const bool *access, bool keep_nulls);
 extern List *plat_policy_remove(Oid relid);
 extern void plat_policy_warn_foreign(Oid relid);
+
+/* policy.c */
+extern const PlatModule plat_policy_module;
 
 /* policy_watch.c */
 extern void plat_policy_define_settings(void);

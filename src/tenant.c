@@ -22,7 +22,6 @@
 #include "utils/portal.h"
 
 #include "compat.h"
-#include "platpat.h"
 #include "sql.h"
 #include "tenant.h"
 #include "tenant_id.h"

@@ -7,7 +7,10 @@
 
 #include "fmgr.h"
 
+#include "module.h"
+
 /* tenant.c */
+extern const PlatModule plat_tenant_module;
 extern const char *plat_tenant_current(void);
 extern bool plat_tenant_missing_is_error(void);
 extern Datum plat_tenant_current_text(PG_FUNCTION_ARGS);
