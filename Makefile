@@ -19,9 +19,9 @@ PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing
 PG_CFLAGS  += $(if $(WERROR),-Werror)
 
 REGRESS        = $(patsubst $(TOP)test/sql/%.sql,%,$(sort $(wildcard $(TOP)test/sql/*.sql)))
-REGRESS_OPTS   = --inputdir=$(TOP)test --load-extension=$(EXTENSION)
+REGRESS_OPTS   = --inputdir=$(TOP)test --load-extension=$(EXTENSION) --encoding=UTF8
 ISOLATION      = $(patsubst $(TOP)test/specs/%.spec,%,$(sort $(wildcard $(TOP)test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=$(TOP)test --outputdir=. --load-extension=$(EXTENSION)
+ISOLATION_OPTS = --inputdir=$(TOP)test --outputdir=. --load-extension=$(EXTENSION) --encoding=UTF8
 # TAP tests need the Perl module IPC::Run; without it installcheck leaves them out.
 ifeq ($(shell perl -MIPC::Run -e 'print 1' 2>/dev/null),1)
 TAP_TESTS      = 1

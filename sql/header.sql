@@ -7,7 +7,7 @@ COMMENT ON FUNCTION platpat.check_install(text) IS
     'Refuses a schema that another role owns and a library of another version; the install and upgrade scripts call it first.';
 REVOKE ALL ON FUNCTION platpat.check_install(text) FROM PUBLIC;
 
-SELECT platpat.check_install('@VERSION@');
+SELECT platpat.check_install('@VERSION@'::pg_catalog.text);
 
 COMMENT ON SCHEMA platpat IS
     'Multi-tenant isolation: tenant context and protected tables.';

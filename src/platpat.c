@@ -8,13 +8,18 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_namespace.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "admin.h"
@@ -42,6 +47,38 @@ extern void _PG_init(void);
 PG_FUNCTION_INFO_V1(plat_check_install);
 PG_FUNCTION_INFO_V1(plat_status);
 
+/*
+ * Apply the settings of the login role and of the database once more, as the
+ * login did.
+ *
+ * A session that loads the library itself may have got placeholders from the
+ * options of its connection.  They outranked the stored settings at login,
+ * and being refused now they would leave the defaults: a role that is bound
+ * to a tenant would be free.  Settings of others keep the value they have,
+ * because each is applied with the rank of where it is stored.
+ */
+static void
+apply_stored_settings(void)
+{
+	Oid			role = GetAuthenticatedUserId();
+	bool		own_transaction = !IsTransactionState();
+	Relation	rel;
+	Snapshot	snapshot;
+
+	if (own_transaction)
+		StartTransactionCommand();
+	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(DbRoleSettingRelationId));
+	ApplySetting(snapshot, MyDatabaseId, role, rel, PGC_S_DATABASE_USER);
+	ApplySetting(snapshot, InvalidOid, role, rel, PGC_S_USER);
+	ApplySetting(snapshot, MyDatabaseId, InvalidOid, rel, PGC_S_DATABASE);
+	ApplySetting(snapshot, InvalidOid, InvalidOid, rel, PGC_S_GLOBAL);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	if (own_transaction)
+		CommitTransactionCommand();
+}
+
 /* Library load: in the postmaster, or in the first session that needs us. */
 void
 _PG_init(void)
@@ -52,6 +89,10 @@ _PG_init(void)
 			(*m)->define_settings();
 	plat_admin_know_modules(modules);
 	MarkGUCPrefixReserved("platpat");
+
+	/* A parallel worker gets the settings of its leader in a moment. */
+	if (!preloaded && OidIsValid(MyDatabaseId) && !IsParallelWorker())
+		apply_stored_settings();
 }
 
 /* The owner of schema platpat. */
@@ -152,7 +193,7 @@ plat_status(PG_FUNCTION_ARGS)
 	put_status(fcinfo, "preloaded", preloaded ? "yes" : "no",
 			   preloaded ? NULL :
 			   "Add platpat to shared_preload_libraries; what is in this version works without.");
-	put_status(fcinfo, "worker", "none", "No part of this version needs one.");
+	put_status(fcinfo, "worker", "not needed by this version", NULL);
 	put_status(fcinfo, "row security",
 			   psprintf("%s for role \"%s\"", bypass ? "bypassed" : "applies",
 						GetUserNameFromId(role, false)),

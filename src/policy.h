@@ -47,8 +47,8 @@ typedef struct PlatTable
 
 	char	   *default_text;	/* the column's default, or NULL */
 	bool		not_null;
-	char	   *null_check;		/* CHECK (column IS NOT NULL), quoted name */
-	bool		null_check_valid;
+	bool		null_check_valid;	/* some CHECK (column IS NOT NULL) is valid */
+	bool		own_null_check; /* ours is there, valid or not */
 	bool		indexed;		/* a usable index leads with the column */
 	PlatPresence guard;			/* the BEFORE TRUNCATE trigger */
 	uint64		bytes;			/* size of its heap, partitions included */
@@ -76,6 +76,7 @@ typedef struct PlatAction
 	const char *statement;
 	bool		pending;		/* left to the user, because it takes long */
 	bool		needs_tenants;	/* every row must have a tenant first */
+	bool		is_quick;		/* which may be looked up under the lock */
 } PlatAction;
 
 /* policy_table.c */

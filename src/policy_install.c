@@ -213,7 +213,25 @@ wants_access(const PlatTable *table, bool say)
 	return false;
 }
 
-/* Run what can be run at once; returns the actions done or left pending. */
+/*
+ * Before anything is locked, refuse rows without a tenant: on a large table
+ * the count takes long.
+ */
+static void
+refuse_nulls(const PlatTable *table, const char *column, List *actions)
+{
+	ListCell   *cell;
+
+	foreach(cell, actions)
+		if (((PlatAction *) lfirst(cell))->needs_tenants)
+			(void) has_nulls(table, column, false);
+}
+
+/*
+ * Run what can be run at once; returns the actions done or left pending.  The
+ * count that refuse_nulls made is made again, under the lock, where it is
+ * quick; nobody has made it when NULLs are to be kept.
+ */
 static List *
 run_actions(const PlatTable *table, const char *column, List *actions,
 			bool keep_nulls)
@@ -225,7 +243,8 @@ run_actions(const PlatTable *table, const char *column, List *actions,
 	{
 		PlatAction *action = lfirst(cell);
 
-		if (action->needs_tenants && has_nulls(table, column, keep_nulls))
+		if (action->needs_tenants && (action->is_quick || keep_nulls) &&
+			has_nulls(table, column, keep_nulls))
 			continue;
 		if (!action->pending)
 			plat_sql_run(action->statement);
@@ -249,7 +268,11 @@ protect_one(Oid relid, const char *column, bool access, bool decided,
 
 	wish.access = access && (decided || wants_access(table, run));
 	actions = plat_policy_plan(table, &wish);
-	return run ? run_actions(table, column, actions, keep_nulls) : actions;
+	if (run)
+		return run_actions(table, column, actions, keep_nulls);
+	if (!keep_nulls)
+		refuse_nulls(table, column, actions);
+	return actions;
 }
 
 /* Whether any of the actions would be run now. */
@@ -313,6 +336,8 @@ warn_views(Oid relid)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
+	const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid));
 	uint64		rows;
 
 	rows = plat_sql_query("WITH RECURSIVE above(relid) AS ("
@@ -338,14 +363,18 @@ warn_views(Oid relid)
 		const char *view = plat_sql_value(i, 1);
 		bool		stored = plat_sql_value(i, 2)[0] == 'm';
 
-		ereport(WARNING,
-				(errmsg("%s %s reads table %s past its policies",
-						stored ? "materialized view" : "view", view,
-						quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-												   get_rel_name(relid))),
-				 stored ?
-				 errhint("Let no application role read it: it holds the rows of whoever refreshed it.") :
-				 errhint("ALTER VIEW %s SET (security_invoker = true)", view)));
+		if (stored)
+			ereport(WARNING,
+					(errmsg("materialized view %s stores rows of table %s",
+							view, table),
+					 errdetail("No policy applies to them there."),
+					 errhint("Let no application role read it.")));
+		else
+			ereport(WARNING,
+					(errmsg("view %s reads table %s as its owner", view, table),
+					 errdetail("The policies see that role, not the one that uses the view."),
+					 errhint("ALTER VIEW %s SET (security_invoker = true)",
+							 view)));
 	}
 }
 

@@ -85,6 +85,14 @@ plan_default(const PlatTable *table, List **actions)
 				 table->name, table->column, table->reader));
 }
 
+static void
+plan_drop_check(const PlatTable *table, List **actions)
+{
+	add(actions, table, "drop check",
+		psprintf("ALTER TABLE %s DROP CONSTRAINT " PLAT_NOT_NULL_CHECK,
+				 table->name));
+}
+
 /*
  * NOT NULL.  The scan that it takes holds the table's strongest lock, so for
  * a large table a CHECK takes its place at once for new rows, the user
@@ -95,29 +103,31 @@ static void
 plan_not_null(const PlatTable *table, List **actions)
 {
 	bool		quick = table->bytes < QUICK_BYTES || table->null_check_valid;
+	PlatAction *action;
 
-	if (!table->not_null && !table->is_child)
+	if (table->is_child)
+		return;
+	if (!table->not_null && quick)
 	{
-		if (quick)
-			add(actions, table, "set not null",
-				psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
-						 table->name, table->column))->needs_tenants = true;
-		else if (table->null_check == NULL)
-			add(actions, table, "add check",
-				psprintf("ALTER TABLE %s ADD CONSTRAINT " PLAT_NOT_NULL_CHECK
-						 " CHECK (%s IS NOT NULL) NOT VALID",
-						 table->name, table->column))->needs_tenants = true;
-		if (!quick)
-			add(actions, table, "validate check, then protect again",
-				psprintf("ALTER TABLE %s VALIDATE CONSTRAINT " PLAT_NOT_NULL_CHECK,
-						 table->name))->pending = true;
+		action = add(actions, table, "set not null",
+					 psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
+							  table->name, table->column));
+		action->needs_tenants = action->is_quick = !table->null_check_valid;
 	}
-	if (table->null_check && !table->is_child &&
-		(table->not_null || quick) &&
-		strcmp(table->null_check, PLAT_NOT_NULL_CHECK) == 0)
-		add(actions, table, "drop check",
-			psprintf("ALTER TABLE %s DROP CONSTRAINT " PLAT_NOT_NULL_CHECK,
-					 table->name));
+	if (!table->not_null && !quick && !table->own_null_check)
+	{
+		action = add(actions, table, "add check",
+					 psprintf("ALTER TABLE %s ADD CONSTRAINT " PLAT_NOT_NULL_CHECK
+							  " CHECK (%s IS NOT NULL) NOT VALID",
+							  table->name, table->column));
+		action->needs_tenants = true;
+	}
+	if (!table->not_null && !quick)
+		add(actions, table, "validate check, then protect again",
+			psprintf("ALTER TABLE %s VALIDATE CONSTRAINT " PLAT_NOT_NULL_CHECK,
+					 table->name))->pending = true;
+	if (table->own_null_check && (table->not_null || quick))
+		plan_drop_check(table, actions);
 }
 
 /*
@@ -190,6 +200,8 @@ plat_policy_plan_removal(const PlatTable *table)
 		add(&actions, table, "drop default",
 			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
 					 table->name, table->column));
+	if (table->own_null_check && !table->is_child)
+		plan_drop_check(table, &actions);
 	if (ours && !table->other_policies && table->forced)
 		add(&actions, table, "stop forcing row security",
 			psprintf("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY", table->name));

@@ -327,8 +327,8 @@ default_text(Relation rel, AttrNumber attnum)
 }
 
 /*
- * Look for CHECK (column IS NOT NULL): a valid one lets SET NOT NULL skip its
- * scan.  An invalid one counts only if it is ours.
+ * Look for CHECK (column IS NOT NULL): any valid one lets SET NOT NULL skip
+ * its scan, and ours is to be dropped again in the end.
  */
 static void
 inspect_null_check(PlatTable *table, Relation rel)
@@ -343,12 +343,9 @@ inspect_null_check(PlatTable *table, Relation rel)
 		if (!IsA(test, NullTest) || test->nulltesttype != IS_NOT_NULL ||
 			!is_column((Node *) test->arg, table->attnum))
 			continue;
-		if (!check->ccvalid && strcmp(check->ccname, PLAT_NOT_NULL_CHECK) != 0)
-			continue;
-		table->null_check = pstrdup(quote_identifier(check->ccname));
-		table->null_check_valid = check->ccvalid;
-		if (check->ccvalid)
-			return;
+		table->null_check_valid |= check->ccvalid;
+		table->own_null_check |=
+			strcmp(check->ccname, PLAT_NOT_NULL_CHECK) == 0;
 	}
 }
 

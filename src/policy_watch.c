@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
@@ -22,10 +24,12 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/rls.h"
 
 #include "compat.h"
@@ -181,23 +185,62 @@ column_needs_check(const ColumnDef *column)
 	return foreign && filled;
 }
 
-/* Whether the table has a foreign key of this name, or any if name is NULL. */
+/*
+ * Whether the table has a foreign key, or one of this name, or one that this
+ * column of it is part of at either end.
+ */
 static bool
-table_has_foreign_key(Oid relid, const char *name)
+has_foreign_key(Oid relid, const char *name, const char *column)
 {
-	Oid			types[] = {OIDOID, NAMEOID};
-	Datum		values[2];
-	char		nulls[2] = {' ', name ? ' ' : 'n'};
+	Oid			types[] = {OIDOID, TEXTOID, INT2OID};
+	Datum		values[3];
+	char		nulls[3] = {' ', name ? ' ' : 'n', column ? ' ' : 'n'};
 
 	values[0] = ObjectIdGetDatum(relid);
-	values[1] = name ?
-		DirectFunctionCall1(namein, CStringGetDatum(name)) : (Datum) 0;
+	values[1] = name ? CStringGetTextDatum(name) : (Datum) 0;
+	values[2] = column ? Int16GetDatum(get_attnum(relid, column)) : (Datum) 0;
 	return plat_sql_query("SELECT FROM pg_catalog.pg_constraint"
-						  " WHERE conrelid OPERATOR(pg_catalog.=) $1"
-						  " AND contype OPERATOR(pg_catalog.=) 'f'"
-						  " AND (conname OPERATOR(pg_catalog.=) $2"
-						  "  OR $2 IS NULL)",
-						  2, types, values, nulls) > 0;
+						  " WHERE contype OPERATOR(pg_catalog.=) 'f' AND ("
+						  " conrelid OPERATOR(pg_catalog.=) $1"
+						  "  AND ($2 IS NULL"
+						  "   OR conname OPERATOR(pg_catalog.=) $2)"
+						  "  AND ($3 IS NULL"
+						  "   OR $3 OPERATOR(pg_catalog.=) ANY (conkey))"
+						  " OR confrelid OPERATOR(pg_catalog.=) $1"
+						  "  AND $3 OPERATOR(pg_catalog.=) ANY (confkey))",
+						  3, types, values, nulls) > 0;
+}
+
+/* check_functions_in_node callback: a function that is not core's. */
+static bool
+is_own_function(Oid function, void *context)
+{
+	return function >= FirstNormalObjectId;
+}
+
+static bool
+own_function_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return check_functions_in_node(node, is_own_function, context) ||
+		expression_tree_walker(node, own_function_walker, context);
+}
+
+/* Whether a partition's constraint calls functions that are not core's. */
+static bool
+has_own_functions(const RangeVar *partition)
+{
+	Oid			relid = RangeVarGetRelid(partition, NoLock, true);
+	Relation	rel = OidIsValid(relid) ?
+		try_relation_open(relid, AccessShareLock) : NULL;
+	bool		found;
+
+	if (rel == NULL)
+		return false;
+	found = own_function_walker((Node *) RelationGetPartitionQual(rel), NULL);
+	relation_close(rel, AccessShareLock);
+	return found;
 }
 
 /* What one step of ALTER TABLE has to do with foreign keys. */
@@ -212,13 +255,19 @@ classify_step(const AlterTableCmd *step, Oid relid)
 		case AT_AlterConstraint:
 			return ONLY_FOREIGN_KEY;
 		case AT_ValidateConstraint:
-			return table_has_foreign_key(relid, step->name) ?
+			return has_foreign_key(relid, step->name, NULL) ?
 				ONLY_FOREIGN_KEY : NO_FOREIGN_KEY;
+		case AT_DetachPartition:
+			return has_own_functions(((PartitionCmd *) step->def)->name) ?
+				WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
 		case AT_AddColumn:
 			return column_needs_check((ColumnDef *) step->def) ?
 				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
+		case AT_AlterColumnType:
+			return has_foreign_key(relid, NULL, step->name) ?
+				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		case AT_AttachPartition:
-			return table_has_foreign_key(relid, NULL) ?
+			return has_foreign_key(relid, NULL, NULL) ?
 				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		default:
 			return NO_FOREIGN_KEY;

@@ -364,17 +364,13 @@ check_switch(const char *id)
 /*
  * Whether the session is bound to a tenant by a role or database setting or
  * by a superuser's connection option; raises 42501 if that is another one.
- * The reset value tells: nothing else can give this setting one.  A bound
- * session is never without a tenant, which spares most calls the lookup.
+ * The reset value tells: nothing else can give this setting one.
  */
 static bool
 check_binding(const char *id)
 {
-	const char *bound;
+	const char *bound = GetConfigOptionResetString(TENANT_SETTING);
 
-	if (!current->is_set)
-		return false;
-	bound = GetConfigOptionResetString(TENANT_SETTING);
 	if (bound == NULL || bound[0] == '\0')
 		return false;
 	if (strcmp(bound, id) != 0)

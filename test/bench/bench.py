@@ -24,15 +24,17 @@ LABELS = {
 
 
 class Session:
-    """A session of the application whose current tenant is `tenant`."""
+    """A session that runs one of the alternatives for `tenant`."""
 
-    def __init__(self, tenant):
-        self.connection = psycopg2.connect(host=HOST, dbname="bench", user="bench_app")
+    def __init__(self, name, tenant):
+        user = "bench_plain" if name == "plain" else "bench_app"
+        self.connection = psycopg2.connect(host=HOST, dbname="bench", user=user)
         self.connection.autocommit = True
         self.cursor = self.connection.cursor()
         # the CPU clock of another process, see clock_getcpuclockid(3)
         self.clock = (~self.connection.get_backend_pid() << 3) | 2
-        self.run("SELECT platpat.set_tenant(%s, false)", tenant)
+        if user == "bench_app":
+            self.run("SELECT platpat.set_tenant(%s, false)", tenant)
         self.run("SELECT set_config('bench.tenant', %s, false)", tenant)
 
     def run(self, sql, *args):
@@ -48,7 +50,7 @@ class Session:
 
 def measure(statements, tenant, prepare=(), calls=1):
     """Median microseconds per call of each {name: statement}."""
-    sessions = {name: Session(tenant) for name in statements}
+    sessions = {name: Session(name, tenant) for name in statements}
     for name, session in sessions.items():
         for statement in prepare:
             session.run(statement)
@@ -62,6 +64,13 @@ def measure(statements, tenant, prepare=(), calls=1):
     for session in sessions.values():
         session.connection.close()
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def select(name, what, tenant):
+    """The query of an alternative; only the plain one has to name the tenant."""
+    if name == "plain":
+        return f"SELECT {what} FROM ours WHERE tenant_id = '{tenant}'"
+    return f"SELECT {what} FROM {name}"
 
 
 def table(*rows):
@@ -84,8 +93,7 @@ def title(text):
 def scans():
     title("Sequential scan of 1,000,000 rows, `count(*)` of a small tenant")
     off = [f"SET enable_{node} = off" for node in ("indexscan", "indexonlyscan", "bitmapscan")]
-    where = {"plain": f" WHERE tenant_id = '{SMALL}'"}
-    taken = measure({name: f"SELECT count(*) FROM {name}{where.get(name, '')}" for name in LABELS}, SMALL, off)
+    taken = measure({name: select(name, "count(*)", SMALL) for name in LABELS}, SMALL, off)
     table(("policy", "ms per scan", "against the literal"),
           *((LABELS[n], f"{t / 1000:.1f}", f"{t / taken['plain']:.2f}") for n, t in taken.items()))
     return taken["ours"] / taken["plain"]
@@ -101,13 +109,12 @@ def points():
 
 def estimates():
     title("Rows the planner expects of a tenant that owns 500,000 of 1,000,000")
-    session = Session(BIG)
     rows = {}
     for name in LABELS:
-        where = f" WHERE tenant_id = '{BIG}'" if name == "plain" else ""
-        plan = session.run(f"EXPLAIN (FORMAT JSON) SELECT * FROM {name}{where}")
+        session = Session(name, BIG)
+        plan = session.run("EXPLAIN (FORMAT JSON) " + select(name, "*", BIG))
         rows[name] = plan[0][0][0]["Plan"]["Plan Rows"]
-    session.connection.close()
+        session.connection.close()
     table(("policy", "expected rows"), *((LABELS[n], f"{r:,}") for n, r in rows.items()))
     return rows["ours"], rows["plain"]
 
@@ -132,7 +139,7 @@ def transactions():
 
 
 def main():
-    version = Session(SMALL).run("SHOW server_version")[0][0]
+    version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()
     title("Targets")

@@ -4,14 +4,12 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use File::Temp;
 use PlatTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 # The socket is in that folder too, so its path has to be short.
-my $parent = File::Temp::tempdir(DIR => '/tmp', CLEANUP => 1);
-my $folder = "$parent/demo";
+my $folder = PostgreSQL::Test::Utils::tempdir_short() . '/demo';
 
 local %ENV = (
 	%ENV,
@@ -37,7 +35,7 @@ like($out, qr/^ +100 %$/m, 'progress goes to the end');
 my @refusals = $out =~ /SQLSTATE 42501/g;
 cmp_ok(scalar @refusals, '>=', 7, 'refusals are shown with their SQLSTATE');
 
-my ($psql) = $out =~ /^    psql "(host=.*user=shop_app)"/m;
+my ($psql) = $out =~ m{^    psql "(host=.*user=shop_app)"}m;
 my ($count) = run_command([ 'psql', '-XAtq', '-d', $psql, '-c',
 		q{BEGIN; SELECT platpat.set_tenant('acme'); SELECT count(*) FROM orders} ]);
 is($count, "acme\n6000", 'the command it ends with works');

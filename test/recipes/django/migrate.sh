@@ -1,0 +1,3 @@
+# recipe: django-migrate
+PGUSER=shop_owner python3 manage.py migrate
+# end

@@ -1,0 +1,3 @@
+# recipe: node-migrate
+PGUSER=shop_owner node migrate.js
+# end

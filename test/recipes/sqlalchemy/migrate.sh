@@ -1,0 +1,3 @@
+# recipe: sqlalchemy-migrate
+PGUSER=shop_owner python3 migrate.py
+# end
