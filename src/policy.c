@@ -241,8 +241,6 @@ static void
 put_state(FunctionCallInfo fcinfo, const PlatTable *table, const char *column)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		has_default = table->default_text &&
-		strcmp(table->default_text, table->reader) == 0;
 	Datum		values[11];
 	bool		nulls[11] = {0};
 	int			i = 0;
@@ -254,7 +252,7 @@ put_state(FunctionCallInfo fcinfo, const PlatTable *table, const char *column)
 	values[i++] = BoolGetDatum(table->forced);
 	values[i++] = BoolGetDatum(table->tenant_policy == PLAT_RIGHT);
 	values[i++] = BoolGetDatum(table->access_policy == PLAT_RIGHT);
-	values[i++] = BoolGetDatum(has_default);
+	values[i++] = BoolGetDatum(plat_policy_has_default(table));
 	values[i++] = BoolGetDatum(table->not_null);
 	values[i++] = BoolGetDatum(table->indexed);
 	values[i++] = BoolGetDatum(table->guard == PLAT_RIGHT);

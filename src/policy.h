@@ -47,7 +47,7 @@ typedef struct PlatTable
 
 	char	   *default_text;	/* the column's default, or NULL */
 	bool		not_null;
-	bool		null_check_valid;	/* some CHECK (column IS NOT NULL) is valid */
+	bool		null_check_valid;	/* a CHECK says so, and is validated */
 	bool		own_null_check; /* ours is there, valid or not */
 	bool		indexed;		/* a usable index leads with the column */
 	PlatPresence guard;			/* the BEFORE TRUNCATE trigger */
@@ -88,6 +88,7 @@ extern int64 plat_policy_count_nulls(Oid relid, AttrNumber attnum);
 extern List *plat_policy_plan(const PlatTable *table, const PlatWish *wish);
 extern List *plat_policy_plan_removal(const PlatTable *table);
 extern bool plat_policy_is_protected(const PlatTable *table);
+extern bool plat_policy_has_default(const PlatTable *table);
 
 /* policy_install.c */
 extern int	plat_policy_pin_path(void);

@@ -223,8 +223,10 @@ refuse_nulls(const PlatTable *table, const char *column, List *actions)
 	ListCell   *cell;
 
 	foreach(cell, actions)
+	{
 		if (((PlatAction *) lfirst(cell))->needs_tenants)
 			(void) has_nulls(table, column, false);
+	}
 }
 
 /*
@@ -282,8 +284,10 @@ any_to_run(List *actions)
 	ListCell   *cell;
 
 	foreach(cell, actions)
+	{
 		if (!((PlatAction *) lfirst(cell))->pending)
 			return true;
+	}
 	return false;
 }
 

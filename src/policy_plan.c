@@ -78,7 +78,7 @@ plan_policies(const PlatTable *table, const PlatWish *wish, List **actions)
 static void
 plan_default(const PlatTable *table, List **actions)
 {
-	if (table->default_text && strcmp(table->default_text, table->reader) == 0)
+	if (plat_policy_has_default(table))
 		return;
 	add(actions, table, "set default",
 		psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s",
@@ -186,9 +186,10 @@ List *
 plat_policy_plan_removal(const PlatTable *table)
 {
 	List	   *actions = NIL;
-	bool		ours = table->tenant_policy != PLAT_MISSING ||
-		table->access_policy != PLAT_MISSING;
+	bool		ours;
 
+	ours = table->tenant_policy != PLAT_MISSING ||
+		table->access_policy != PLAT_MISSING;
 	if (table->access_policy != PLAT_MISSING)
 		plan_drop_policy(table, PLAT_ACCESS_POLICY, &actions);
 	if (table->tenant_policy != PLAT_MISSING)
@@ -196,7 +197,7 @@ plat_policy_plan_removal(const PlatTable *table)
 	if (table->guard != PLAT_MISSING)
 		add(&actions, table, "drop trigger",
 			psprintf("DROP TRIGGER " PLAT_GUARD_TRIGGER " ON %s", table->name));
-	if (table->default_text && strcmp(table->default_text, table->reader) == 0)
+	if (plat_policy_has_default(table))
 		add(&actions, table, "drop default",
 			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
 					 table->name, table->column));
@@ -209,6 +210,14 @@ plat_policy_plan_removal(const PlatTable *table)
 		add(&actions, table, "disable row security",
 			psprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY", table->name));
 	return actions;
+}
+
+/* Whether the default of the tenant column is the current tenant. */
+bool
+plat_policy_has_default(const PlatTable *table)
+{
+	return table->default_text &&
+		strcmp(table->default_text, table->reader) == 0;
 }
 
 /* Whether no path of an application role leads to another tenant's rows. */

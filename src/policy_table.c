@@ -261,13 +261,16 @@ is_our_predicate(const PlatTable *table, const char *text)
 static PlatPresence
 judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive)
 {
-	bool		check_right = permissive ?
-		row->check && strcmp(row->check, "true") == 0 :
-		is_our_predicate(table, row->check);
+	bool		right;
 
-	return row->permissive == permissive && row->to_public &&
-		row->command == '*' && check_right &&
-		is_our_predicate(table, row->qual) ? PLAT_RIGHT : PLAT_DIFFERENT;
+	if (permissive)
+		right = row->check && strcmp(row->check, "true") == 0;
+	else
+		right = is_our_predicate(table, row->check);
+	right = right && is_our_predicate(table, row->qual) &&
+		row->permissive == permissive && row->to_public &&
+		row->command == '*';
+	return right ? PLAT_RIGHT : PLAT_DIFFERENT;
 }
 
 /*

@@ -85,8 +85,11 @@ names_include(List *names, const char *name)
 	ListCell   *cell;
 
 	foreach(cell, names)
-		if (IsA(lfirst(cell), String) && strcmp(strVal(lfirst(cell)), name) == 0)
+	{
+		if (IsA(lfirst(cell), String) &&
+			strcmp(strVal(lfirst(cell)), name) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -232,10 +235,12 @@ static bool
 has_own_functions(const RangeVar *partition)
 {
 	Oid			relid = RangeVarGetRelid(partition, NoLock, true);
-	Relation	rel = OidIsValid(relid) ?
-		try_relation_open(relid, AccessShareLock) : NULL;
+	Relation	rel;
 	bool		found;
 
+	if (!OidIsValid(relid))
+		return false;
+	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
 		return false;
 	found = own_function_walker((Node *) RelationGetPartitionQual(rel), NULL);
@@ -491,20 +496,21 @@ follow_rename(const RenameStmt *rename, List *tables)
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(rename->newname));
 	values[1] = DirectFunctionCall1(namein, CStringGetDatum(rename->subname));
 	if (rename->renameType == OBJECT_SCHEMA)
+	{
 		plat_sql_as_owner("protected_schemas",
 						  "UPDATE platpat.protected_schemas"
 						  " SET schema_name = $1 WHERE schema_name = $2",
 						  2, types, values, NULL);
-	else
-		foreach(cell, tables)
-		{
-			values[2] = ObjectIdGetDatum(lfirst_oid(cell));
-			plat_sql_as_owner("protections",
-							  "UPDATE platpat.protections"
-							  " SET tenant_column = $1"
-							  " WHERE tenant_column = $2 AND table_name = $3",
-							  3, types, values, NULL);
-		}
+		return;
+	}
+	foreach(cell, tables)
+	{
+		values[2] = ObjectIdGetDatum(lfirst_oid(cell));
+		plat_sql_as_owner("protections",
+						  "UPDATE platpat.protections SET tenant_column = $1"
+						  " WHERE tenant_column = $2 AND table_name = $3",
+						  3, types, values, NULL);
+	}
 }
 
 /*

@@ -449,10 +449,9 @@ set_tenant(FunctionCallInfo fcinfo, const char *value)
 Datum
 plat_tenant_set_text(PG_FUNCTION_ARGS)
 {
-	const char *value = PG_ARGISNULL(0) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(0));
-
-	return set_tenant(fcinfo, value);
+	if (PG_ARGISNULL(0))
+		return set_tenant(fcinfo, NULL);
+	return set_tenant(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 }
 
 /* platpat.set_tenant(tenant uuid, is_local boolean) returns text */

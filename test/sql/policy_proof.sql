@@ -87,8 +87,7 @@ DELETE FROM shop.orders WHERE id >= 10;
 COPY shop.orders TO stdout;
 COPY (SELECT * FROM shop.orders WHERE tenant_id = 'globex') TO stdout;
 \set VERBOSITY default
-COPY shop.orders FROM stdin;
-\.
+\copy shop.orders FROM /dev/null
 \set VERBOSITY terse
 -- TRUNCATE
 TRUNCATE shop.orders CASCADE;

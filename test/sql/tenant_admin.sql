@@ -59,9 +59,6 @@ BEGIN; SELECT platpat.as_admin('twice'); SELECT platpat.as_admin('twice, again')
 BEGIN; SELECT platpat.as_admin('error'); SELECT 1/0; COMMIT;
 SELECT current_user;
 BEGIN; SELECT platpat.as_admin('chain'); COMMIT AND CHAIN; SELECT current_user; COMMIT;
-BEGIN; SELECT platpat.as_admin('prepare'); PREPARE TRANSACTION 'regress_admin';
-SELECT current_user;
-ROLLBACK PREPARED 'regress_admin';
 -- inside, nobody changes roles or tampers with the trace
 BEGIN;
 SELECT platpat.as_admin('tamper');

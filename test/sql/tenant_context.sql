@@ -218,12 +218,7 @@ END $$;
 CALL pg_temp.two();
 SELECT platpat.current_tenant_or_null() IS NULL AS none;
 
--- two-phase commit keeps no tenant
-BEGIN;
-SELECT platpat.set_tenant('acme');
-PREPARE TRANSACTION 'regress_tenant';
-SELECT platpat.current_tenant_or_null() IS NULL AS none;
-COMMIT PREPARED 'regress_tenant';
+-- a chained transaction starts without a tenant
 BEGIN;
 SELECT platpat.set_tenant('acme');
 COMMIT AND CHAIN;

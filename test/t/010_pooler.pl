@@ -171,8 +171,8 @@ my %scripts = (
 		SELECT platpat.set_tenant('t' || :client_id);
 		$check
 		UPDATE item SET n = n WHERE n = :n;
+		DELETE FROM item WHERE n = 100;
 		INSERT INTO item (writer, n) VALUES ('t' || :client_id, 100);
-		DELETE FROM item WHERE n = 100 AND random() < 0.9;
 		$check
 		COMMIT;},
 	undone => qq{
