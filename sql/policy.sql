@@ -128,7 +128,7 @@ CREATE FUNCTION platpat.on_command_start() RETURNS event_trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_policy_on_command_start';
 COMMENT ON FUNCTION platpat.on_command_start() IS
-    'Event trigger: refuses to drop what policies stand on, and lets foreign keys be validated over all rows.';
+    'Event trigger: refuses to drop what policies stand on and DDL under as_admin(), and lets foreign keys be validated over all rows.';
 REVOKE ALL ON FUNCTION platpat.on_command_start() FROM PUBLIC;
 
 CREATE FUNCTION platpat.on_command_end() RETURNS event_trigger
@@ -146,10 +146,9 @@ COMMENT ON FUNCTION platpat.on_drop() IS
 REVOKE ALL ON FUNCTION platpat.on_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER platpat_command_start ON ddl_command_start
-    WHEN TAG IN ('ALTER SCHEMA', 'ALTER TABLE', 'DROP EXTENSION', 'DROP OWNED', 'DROP SCHEMA')
     EXECUTE FUNCTION platpat.on_command_start();
 COMMENT ON EVENT TRIGGER platpat_command_start IS
-    'Guards platpat against DROP, and foreign keys against row security.';
+    'Guards platpat against DROP, foreign keys against row security, and the schema against as_admin().';
 
 CREATE EVENT TRIGGER platpat_command_end ON ddl_command_end
     WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE POLICY',

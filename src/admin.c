@@ -4,8 +4,11 @@
  *
  * as_admin() turns the current user into platpat_admin, a role that bypasses
  * row security, until the end of the transaction.  Nobody is a member of that
- * role, so this function, which logs first, is the only way in; EXECUTE on it
- * is what grant_admin() gives.
+ * role, so this function, which logs first, is the way in; EXECUTE on it is
+ * what grant_admin() gives.  (Superusers need no way in, and on PostgreSQL 15
+ * a role with CREATEROLE can make itself a member of any role.)  DDL is
+ * refused meanwhile: a view or a SECURITY DEFINER function that belonged to
+ * that role would be a way in for later.
  *
  * Nothing is shared between backends but the table admin_log.
  */
@@ -32,7 +35,8 @@
 
 #define ADMIN_ROLE "platpat_admin"
 
-/* Whom to go back to when the transaction commits. */
+/* The role that as_admin() has entered, and whom to go back to. */
+static Oid	admin_user = InvalidOid;
 static Oid	saved_user = InvalidOid;
 static int	saved_context = 0;
 static bool callback_registered = false;
@@ -106,9 +110,22 @@ plat_admin_role_problem(void)
 	return problem;
 }
 
+/* Whether as_admin() is in force, and no other user in front of it. */
+static bool
+is_admin_now(void)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	return OidIsValid(saved_user) && user == admin_user &&
+		(context & SECURITY_LOCAL_USERID_CHANGE) != 0;
+}
+
 /*
  * Go back to the user of before as_admin() when the transaction is over.  A
  * prepared transaction belongs to that user too, who may want to finish it.
+ * An error or a ROLLBACK TO has gone back already.
  */
 static void
 leave_admin(XactEvent event, void *arg)
@@ -117,18 +134,30 @@ leave_admin(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			/* A ROLLBACK TO may have ended it before. */
-			if (OidIsValid(saved_user) && InLocalUserIdChange())
+			if (is_admin_now())
 				SetUserIdAndSecContext(saved_user, saved_context);
 			saved_user = InvalidOid;
 			break;
 		case XACT_EVENT_ABORT:
-			/* AbortTransaction has restored the user already. */
 			saved_user = InvalidOid;
 			break;
 		default:
 			break;
 	}
+}
+
+/* Called before any DDL: none is done as the admin role. */
+void
+plat_admin_refuse_ddl(void)
+{
+	if (!is_admin_now())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("cannot change the schema across tenants"),
+			 errdetail("platpat.as_admin() is for rows: what it created would belong to role \"%s\".",
+					   ADMIN_ROLE),
+			 errhint("Do this before platpat.as_admin(), or in another transaction.")));
 }
 
 /* Write the trace of one call into admin_log and the server log. */
@@ -202,7 +231,7 @@ plat_admin_enter(PG_FUNCTION_ARGS)
 	admin = get_role_oid(ADMIN_ROLE, false);
 	GetUserIdAndSecContext(&user, &context);
 
-	if (user == admin && OidIsValid(saved_user))
+	if (is_admin_now())
 	{
 		log_entry(reason);
 		PG_RETURN_VOID();
@@ -217,6 +246,7 @@ plat_admin_enter(PG_FUNCTION_ARGS)
 	if (!callback_registered)
 		RegisterXactCallback(leave_admin, NULL);
 	callback_registered = true;
+	admin_user = admin;
 	saved_user = user;
 	saved_context = context;
 	SetUserIdAndSecContext(admin, SECURITY_LOCAL_USERID_CHANGE);

@@ -11,5 +11,6 @@
 extern const PlatModule plat_admin_module;
 extern void plat_admin_know_modules(const PlatModule *const *modules);
 extern const char *plat_admin_role_problem(void);
+extern void plat_admin_refuse_ddl(void);
 
 #endif							/* PLAT_ADMIN_H */

@@ -36,6 +36,25 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 }
 #endif
 
+/* 16: one privilege check for every kind of object, too. */
+#if PG_VERSION_NUM >= 160000
+#define plat_may_create_in(schema) \
+	(object_aclcheck(NamespaceRelationId, (schema), GetUserId(), \
+					 ACL_CREATE) == ACLCHECK_OK)
+#else
+#define plat_may_create_in(schema) \
+	(pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
+#endif
+
+/* 16: values of settings live in a memory context of their own. */
+#if PG_VERSION_NUM >= 160000
+#define plat_setting_strdup(text) guc_strdup(LOG, (text))
+#define plat_setting_free(text) guc_free(text)
+#else
+#define plat_setting_strdup(text) strdup(text)
+#define plat_setting_free(text) free(text)
+#endif
+
 /* 17: the local transaction id moved into PGPROC.vxid. */
 #if PG_VERSION_NUM >= 170000
 #define plat_current_lxid() \
@@ -43,6 +62,25 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #else
 #define plat_current_lxid() \
 	(MyProc ? MyProc->lxid : InvalidLocalTransactionId)
+#endif
+
+/* 18: NOT NULL may be there and not valid yet. */
+#if PG_VERSION_NUM >= 180000
+#define plat_column_is_not_null(rel, attnum) \
+	(TupleDescCompactAttr(RelationGetDescr(rel), \
+						  (attnum) - 1)->attnullability == ATTNULLABLE_VALID)
+#else
+#define plat_column_is_not_null(rel, attnum) \
+	(TupleDescAttr(RelationGetDescr(rel), (attnum) - 1)->attnotnull)
+#endif
+
+/* 18: ALTER CONSTRAINT got a node of its own. */
+#if PG_VERSION_NUM >= 180000
+#define plat_altered_constraint(step) \
+	(((ATAlterConstraint *) (step)->def)->conname)
+#else
+#define plat_altered_constraint(step) \
+	(((Constraint *) (step)->def)->conname)
 #endif
 
 /* 18: a module may carry its name and version in the magic block. */

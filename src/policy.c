@@ -4,8 +4,9 @@
  *
  * protect() installs row-level security that compares the tenant column with
  * the current tenant: a restrictive policy, which no later policy can widen,
- * and a permissive one with the same condition, so that nothing opens when
- * one of them goes.  Nothing is shared between backends.
+ * and a permissive one with the same condition instead of "true", so that
+ * nothing is visible when both go with the functions or the column that they
+ * stand on.  Nothing is shared between backends.
  */
 #include "postgres.h"
 
@@ -134,7 +135,10 @@ query_oids(const char *command, int nargs, Oid *types, Datum *values)
 	return oids;
 }
 
-/* The tables of a schema that have the column and no parent. */
+/*
+ * The tables of a schema that have the column, without those that come with
+ * a parent in the same list.
+ */
 static List *
 schema_tables(Oid schema, const char *column)
 {
@@ -150,8 +154,11 @@ schema_tables(Oid schema, const char *column)
 					  " AND a.attnum > 0 AND NOT a.attisdropped"
 					  " AND c.relkind IN ('r', 'p', 'f')"
 					  " AND c.relpersistence <> 't'"
-					  " AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i"
-					  "  WHERE i.inhrelid = c.oid)"
+					  " AND NOT EXISTS (SELECT FROM pg_inherits i"
+					  "  JOIN pg_class p ON p.oid = i.inhparent"
+					  "  JOIN pg_attribute pa ON pa.attrelid = p.oid"
+					  "  WHERE i.inhrelid = c.oid AND p.relnamespace = $1"
+					  "  AND pa.attname = $2 AND NOT pa.attisdropped)"
 					  " ORDER BY c.relname",
 					  2, types, values);
 }
@@ -270,34 +277,31 @@ plat_policy_state(PG_FUNCTION_ARGS)
 	uint64		rows;
 	Oid		   *relids;
 	char	  **columns;
-	int			level;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	level = plat_policy_pin_path();
+	/* what a policy compares counts more than what was recorded once */
 	rows = plat_sql_query("WITH RECURSIVE tree(relid, tenant_column) AS ("
 						  " SELECT p.table_name::oid, p.tenant_column"
 						  " FROM platpat.protections p"
 						  " UNION SELECT i.inhrelid, tree.tenant_column"
-						  " FROM tree JOIN pg_catalog.pg_inherits i"
+						  " FROM tree JOIN pg_inherits i"
 						  "  ON i.inhparent = tree.relid),"
-						  " policed AS ("
-						  " SELECT p.polrelid, a.attname"
-						  " FROM pg_catalog.pg_policy p"
-						  " JOIN pg_catalog.pg_depend d"
+						  " policed(relid, tenant_column) AS ("
+						  " SELECT p.polrelid, min(a.attname::text)::name"
+						  " FROM pg_policy p"
+						  " JOIN pg_depend d"
 						  "  ON d.classid = 'pg_policy'::regclass"
 						  "  AND d.objid = p.oid"
 						  "  AND d.refclassid = 'pg_class'::regclass"
 						  "  AND d.refobjid = p.polrelid AND d.refobjsubid > 0"
-						  " JOIN pg_catalog.pg_attribute a"
-						  "  ON a.attrelid = p.polrelid"
+						  " JOIN pg_attribute a ON a.attrelid = p.polrelid"
 						  "  AND a.attnum = d.refobjsubid"
-						  " WHERE p.polname = 'platpat_tenant')"
-						  " SELECT relid, tenant_column FROM tree"
-						  " WHERE EXISTS (SELECT FROM pg_catalog.pg_class c"
-						  "  WHERE c.oid = tree.relid)"
-						  " UNION SELECT polrelid, attname FROM policed"
-						  " WHERE polrelid NOT IN (SELECT relid FROM tree)",
+						  " WHERE p.polname = '" PLAT_TENANT_POLICY "'"
+						  " GROUP BY p.polrelid)"
+						  " SELECT relid, tenant_column FROM policed"
+						  " UNION SELECT relid, tenant_column FROM tree"
+						  " WHERE relid NOT IN (SELECT relid FROM policed)",
 						  0, NULL, NULL, NULL);
 	relids = palloc(sizeof(Oid) * rows + 1);
 	columns = palloc(sizeof(char *) * rows + 1);
@@ -307,9 +311,12 @@ plat_policy_state(PG_FUNCTION_ARGS)
 		columns[i] = plat_sql_value(i, 2);
 	}
 	for (uint64 i = 0; i < rows; i++)
-		put_state(fcinfo, plat_policy_inspect(relids[i], columns[i]),
-				  columns[i]);
-	AtEOXact_GUC(true, level);
+	{
+		PlatTable  *table = plat_policy_inspect(relids[i], columns[i], true);
+
+		if (table)
+			put_state(fcinfo, table, columns[i]);
+	}
 	SPI_finish();
 	return (Datum) 0;
 }

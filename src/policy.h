@@ -30,7 +30,6 @@ typedef struct PlatTable
 	Oid			relid;
 	char	   *name;			/* qualified and quoted */
 	char		relkind;
-	bool		is_child;		/* inherits from another table */
 	char	   *column;			/* the tenant column, quoted */
 	AttrNumber	attnum;			/* 0 when the column is gone */
 	char	   *reader;			/* call that reads the tenant in its type */
@@ -50,6 +49,7 @@ typedef struct PlatTable
 	bool		null_check_valid;	/* a CHECK says so, and is validated */
 	bool		own_null_check; /* ours is there, valid or not */
 	bool		indexed;		/* a usable index leads with the column */
+	bool		may_index;		/* the caller may create one */
 	PlatPresence guard;			/* the BEFORE TRUNCATE trigger */
 	uint64		bytes;			/* size of its heap, partitions included */
 } PlatTable;
@@ -58,6 +58,7 @@ typedef struct PlatTable
 typedef struct PlatWish
 {
 	bool		access;			/* install platpat_access */
+	bool		is_root;		/* of the tree; its children follow it */
 } PlatWish;
 
 /* A row of platpat.protections. */
@@ -66,6 +67,7 @@ typedef struct PlatProtection
 	Oid			relid;
 	char		column[NAMEDATALEN];
 	bool		access;
+	bool		is_stale;		/* column is another one than was recorded */
 } PlatProtection;
 
 /* One step, done or to be done by the user. */
@@ -77,21 +79,22 @@ typedef struct PlatAction
 	bool		pending;		/* left to the user, because it takes long */
 	bool		needs_tenants;	/* every row must have a tenant first */
 	bool		is_quick;		/* which may be looked up under the lock */
+	bool		follows;		/* only if the action before it was run */
 } PlatAction;
 
 /* policy_table.c */
 extern bool plat_policy_supports(Oid type, const char **reader);
-extern PlatTable *plat_policy_inspect(Oid relid, const char *column);
+extern PlatTable *plat_policy_inspect(Oid relid, const char *column,
+									  bool missing_ok);
 extern int64 plat_policy_count_nulls(Oid relid, AttrNumber attnum);
 
 /* policy_plan.c */
 extern List *plat_policy_plan(const PlatTable *table, const PlatWish *wish);
-extern List *plat_policy_plan_removal(const PlatTable *table);
+extern List *plat_policy_plan_removal(const PlatTable *table, bool is_root);
 extern bool plat_policy_is_protected(const PlatTable *table);
 extern bool plat_policy_has_default(const PlatTable *table);
 
 /* policy_install.c */
-extern int	plat_policy_pin_path(void);
 extern bool plat_policy_installing(void);
 extern bool plat_policy_lookup(Oid relid, PlatProtection *found);
 extern List *plat_policy_install(Oid relid, const char *column,

@@ -44,41 +44,60 @@ plat_policy_installing(void)
 }
 
 /*
- * Pin search_path until AtEOXact_GUC(..., result): names in our DDL resolve
- * to core's objects, and expressions deparse in one way.
+ * The column that policy platpat_tenant of the table compares, or NULL.  The
+ * catalogs follow every way to rename a column, a recorded name does not.
  */
-int
-plat_policy_pin_path(void)
+static char *
+policed_column(Oid relid)
 {
-	int			level = NewGUCNestLevel();
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return level;
+	if (plat_sql_query("SELECT DISTINCT a.attname FROM pg_policy p"
+					   " JOIN pg_depend d ON d.classid = 'pg_policy'::regclass"
+					   "  AND d.objid = p.oid"
+					   "  AND d.refclassid = 'pg_class'::regclass"
+					   "  AND d.refobjid = p.polrelid AND d.refobjsubid > 0"
+					   " JOIN pg_attribute a ON a.attrelid = p.polrelid"
+					   "  AND a.attnum = d.refobjsubid"
+					   " WHERE p.polname = '" PLAT_TENANT_POLICY "'"
+					   " AND p.polrelid = $1",
+					   1, types, values, NULL) != 1)
+		return NULL;
+	return plat_sql_value(0, 1);
 }
 
-/* Find the protection of the table or of its nearest protected ancestor. */
+/*
+ * Find the protection of the table or else of one of its ancestors.  Where
+ * the recorded column is gone, the policy tells how it is called now.
+ */
 bool
 plat_policy_lookup(Oid relid, PlatProtection *found)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
+	char	   *renamed;
 
-	if (plat_sql_query("WITH RECURSIVE up(relid, depth) AS ("
-					   " SELECT $1, 0 UNION ALL"
-					   " SELECT i.inhparent, up.depth + 1"
-					   " FROM up JOIN pg_catalog.pg_inherits i"
-					   "  ON i.inhrelid = up.relid)"
+	if (plat_sql_query("WITH RECURSIVE up(relid) AS ("
+					   " SELECT $1 UNION"
+					   " SELECT i.inhparent"
+					   " FROM up JOIN pg_inherits i ON i.inhrelid = up.relid)"
 					   " SELECT up.relid, p.tenant_column, p.access"
 					   " FROM up JOIN platpat.protections p"
 					   "  ON p.table_name = up.relid"
-					   " ORDER BY up.depth LIMIT 1",
+					   " ORDER BY up.relid <> $1 LIMIT 1",
 					   1, types, values, NULL) == 0)
 		return false;
 	found->relid = atooid(plat_sql_value(0, 1));
 	strlcpy(found->column, plat_sql_value(0, 2), NAMEDATALEN);
 	found->access = plat_sql_value(0, 3)[0] == 't';
+	found->is_stale = false;
+	if (get_attnum(found->relid, found->column) == InvalidAttrNumber &&
+		(renamed = policed_column(found->relid)) != NULL)
+	{
+		strlcpy(found->column, renamed, NAMEDATALEN);
+		found->is_stale = true;
+	}
 	return true;
 }
 
@@ -166,6 +185,21 @@ check_column(Oid relid, const char *column)
 		refuse(what, "Its collation is nondeterministic, so that two tenants could compare as equal.");
 }
 
+/* Refuse a column other than the one that protects the table already. */
+static void
+check_same_column(Oid relid, const char *column)
+{
+	PlatProtection known;
+
+	if (!plat_policy_lookup(relid, &known) || strcmp(known.column, column) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is protected by column \"%s\" already",
+					get_rel_name(relid), known.column),
+			 errhint("Call platpat.unprotect(table_name) first.")));
+}
+
 /* Raise or warn because rows have no tenant; whether there are such rows. */
 static bool
 has_nulls(const PlatTable *table, const char *column, bool keep_nulls)
@@ -239,14 +273,18 @@ run_actions(const PlatTable *table, const char *column, List *actions,
 			bool keep_nulls)
 {
 	List	   *done = NIL;
+	bool		skipped = false;
 	ListCell   *cell;
 
 	foreach(cell, actions)
 	{
 		PlatAction *action = lfirst(cell);
 
-		if (action->needs_tenants && (action->is_quick || keep_nulls) &&
-			has_nulls(table, column, keep_nulls))
+		if (action->follows && skipped)
+			continue;
+		skipped = action->needs_tenants && (action->is_quick || keep_nulls) &&
+			has_nulls(table, column, keep_nulls);
+		if (skipped)
 			continue;
 		if (!action->pending)
 			plat_sql_run(action->statement);
@@ -262,13 +300,14 @@ run_actions(const PlatTable *table, const char *column, List *actions,
  */
 static List *
 protect_one(Oid relid, const char *column, bool access, bool decided,
-			bool keep_nulls, bool run)
+			bool is_root, bool keep_nulls, bool run)
 {
-	PlatTable  *table = plat_policy_inspect(relid, column);
+	PlatTable  *table = plat_policy_inspect(relid, column, false);
 	PlatWish	wish;
 	List	   *actions;
 
 	wish.access = access && (decided || wants_access(table, run));
+	wish.is_root = is_root;
 	actions = plat_policy_plan(table, &wish);
 	if (run)
 		return run_actions(table, column, actions, keep_nulls);
@@ -306,9 +345,10 @@ protect_tree(List *tree, const char *column, bool access, bool for_all,
 
 		check_table(relid);
 		check_column(relid, column);
+		check_same_column(relid, column);
 		actions = list_concat(actions,
 							  protect_one(relid, column, access,
-										  is_root || for_all,
+										  is_root || for_all, is_root,
 										  keep_nulls, run));
 	}
 	return actions;
@@ -329,8 +369,10 @@ record_protection(Oid relid, const char *column, bool access)
 					  " (table_name, tenant_column, access)"
 					  " VALUES ($1, $2, $3)"
 					  " ON CONFLICT (table_name) DO UPDATE"
-					  " SET access = excluded.access"
-					  " WHERE p.access <> excluded.access",
+					  " SET tenant_column = excluded.tenant_column,"
+					  "  access = excluded.access"
+					  " WHERE p.access <> excluded.access"
+					  " OR p.tenant_column <> excluded.tenant_column",
 					  3, types, values, NULL);
 }
 
@@ -394,23 +436,10 @@ resolve_access(Oid relid, const char *column, const bool *asked,
 		return *asked;
 	if (known)
 		return known->access;
-	return wants_access(plat_policy_inspect(relid, column), true);
+	return wants_access(plat_policy_inspect(relid, column, false), true);
 }
 
-/* Refuse to protect by another column than before. */
-static void
-check_same_column(const PlatProtection *known, const char *column)
-{
-	if (strcmp(known->column, column) == 0)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" is protected by column \"%s\" already",
-					get_rel_name(known->relid), known->column),
-			 errhint("Call platpat.unprotect(table_name) first.")));
-}
-
-/* The work of plat_policy_install, with search_path pinned. */
+/* The work of plat_policy_install. */
 static List *
 install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 {
@@ -422,8 +451,6 @@ install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 	check_table(relid);
 	check_column(relid, column);
 	is_known = plat_policy_lookup(relid, &known);
-	if (is_known)
-		check_same_column(&known, column);
 	access = resolve_access(relid, column, asked, is_known ? &known : NULL);
 
 	actions = protect_tree(find_all_inheritors(relid, NoLock, NULL), column,
@@ -436,7 +463,8 @@ install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 							   column, access, asked != NULL, keep_nulls,
 							   true);
 	}
-	if (!is_known || (known.relid == relid && known.access != access))
+	if (!is_known || (known.relid == relid &&
+					  (known.access != access || known.is_stale)))
 		record_protection(relid, column, access);
 	warn_views(relid);
 	return actions;
@@ -452,7 +480,6 @@ plat_policy_install(Oid relid, const char *column, const bool *asked,
 					bool keep_nulls)
 {
 	List	   *actions = NIL;
-	int			level = plat_policy_pin_path();
 
 	installing = true;
 	PG_TRY();
@@ -464,7 +491,6 @@ plat_policy_install(Oid relid, const char *column, const bool *asked,
 		installing = false;
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, level);
 	return actions;
 }
 
@@ -480,34 +506,41 @@ forget_protection(Oid relid)
 					  1, types, values, NULL);
 }
 
-/* The work of plat_policy_remove, with search_path pinned. */
+/* The work of plat_policy_remove. */
 static List *
 remove_tree(Oid relid)
 {
 	PlatProtection known;
+	const char *column = policed_column(relid);
 	List	   *done = NIL;
 	ListCell   *cell;
 
 	check_table(relid);
-	if (!plat_policy_lookup(relid, &known))
-		strlcpy(known.column, "tenant_id", NAMEDATALEN);
-	else if (known.relid != relid)
+	strlcpy(known.column, "tenant_id", NAMEDATALEN);
+	if (plat_policy_lookup(relid, &known) && known.relid != relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is protected through its parent \"%s\"",
 						get_rel_name(relid), get_rel_name(known.relid)),
 				 errhint("Call platpat.unprotect() on the parent.")));
+	column = column ? column : pstrdup(known.column);
 
 	LockRelationOid(relid, AccessExclusiveLock);
+	forget_protection(relid);
 	foreach(cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
 	{
-		PlatTable  *table = plat_policy_inspect(lfirst_oid(cell), known.column);
+		Oid			member = lfirst_oid(cell);
+		PlatTable  *table;
 
+		/* protected in its own right, or by another parent */
+		if (plat_policy_lookup(member, &known))
+			continue;
+		table = plat_policy_inspect(member, column, false);
 		done = list_concat(done,
-						   run_actions(table, known.column,
-									   plat_policy_plan_removal(table), false));
+						   run_actions(table, column,
+									   plat_policy_plan_removal(table, member == relid),
+									   false));
 	}
-	forget_protection(relid);
 	return done;
 }
 
@@ -516,7 +549,6 @@ List *
 plat_policy_remove(Oid relid)
 {
 	List	   *actions = NIL;
-	int			level = plat_policy_pin_path();
 
 	installing = true;
 	PG_TRY();
@@ -528,6 +560,5 @@ plat_policy_remove(Oid relid)
 		installing = false;
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, level);
 	return actions;
 }

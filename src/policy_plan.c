@@ -85,12 +85,12 @@ plan_default(const PlatTable *table, List **actions)
 				 table->name, table->column, table->reader));
 }
 
-static void
+static PlatAction *
 plan_drop_check(const PlatTable *table, List **actions)
 {
-	add(actions, table, "drop check",
-		psprintf("ALTER TABLE %s DROP CONSTRAINT " PLAT_NOT_NULL_CHECK,
-				 table->name));
+	return add(actions, table, "drop check",
+			   psprintf("ALTER TABLE %s DROP CONSTRAINT " PLAT_NOT_NULL_CHECK,
+						table->name));
 }
 
 /*
@@ -100,12 +100,12 @@ plan_drop_check(const PlatTable *table, List **actions)
  * a scan.  Children follow their parent.
  */
 static void
-plan_not_null(const PlatTable *table, List **actions)
+plan_not_null(const PlatTable *table, const PlatWish *wish, List **actions)
 {
 	bool		quick = table->bytes < QUICK_BYTES || table->null_check_valid;
 	PlatAction *action;
 
-	if (table->is_child)
+	if (!wish->is_root)
 		return;
 	if (!table->not_null && quick)
 	{
@@ -127,19 +127,20 @@ plan_not_null(const PlatTable *table, List **actions)
 			psprintf("ALTER TABLE %s VALIDATE CONSTRAINT " PLAT_NOT_NULL_CHECK,
 					 table->name))->pending = true;
 	if (table->own_null_check && (table->not_null || quick))
-		plan_drop_check(table, actions);
+		plan_drop_check(table, actions)->follows = !table->not_null;
 }
 
 /*
  * An index that leads with the tenant.  A large partitioned table has none of
- * its own: each partition gets or is told one.
+ * its own: each partition gets or is told one.  So is the owner who may not
+ * create anything in the schema.
  */
 static void
 plan_index(const PlatTable *table, List **actions)
 {
 	if (table->indexed)
 		return;
-	if (table->bytes < QUICK_BYTES)
+	if (table->bytes < QUICK_BYTES && table->may_index)
 		add(actions, table, "create index",
 			psprintf("CREATE INDEX ON %s (%s)", table->name, table->column));
 	else if (table->relkind == RELKIND_RELATION)
@@ -172,7 +173,7 @@ plat_policy_plan(const PlatTable *table, const PlatWish *wish)
 	plan_row_security(table, &actions);
 	plan_policies(table, wish, &actions);
 	plan_default(table, &actions);
-	plan_not_null(table, &actions);
+	plan_not_null(table, wish, &actions);
 	plan_index(table, &actions);
 	plan_guard(table, &actions);
 	return actions;
@@ -183,7 +184,7 @@ plat_policy_plan(const PlatTable *table, const PlatWish *wish)
  * the table has policies of its own; NOT NULL and the index stay in any case.
  */
 List *
-plat_policy_plan_removal(const PlatTable *table)
+plat_policy_plan_removal(const PlatTable *table, bool is_root)
 {
 	List	   *actions = NIL;
 	bool		ours;
@@ -201,7 +202,7 @@ plat_policy_plan_removal(const PlatTable *table)
 		add(&actions, table, "drop default",
 			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
 					 table->name, table->column));
-	if (table->own_null_check && !table->is_child)
+	if (table->own_null_check && is_root)
 		plan_drop_check(table, &actions);
 	if (ours && !table->other_policies && table->forced)
 		add(&actions, table, "stop forcing row security",

@@ -2,9 +2,8 @@
  * policy_table.c
  *		Reading what the catalogs say about the protection of one table.
  *
- * Only reads, under the caller's locks; search_path is pinned by the caller,
- * so that expressions come out of the catalogs spelled in one way.  Nothing
- * is shared between backends.
+ * Only reads, under the caller's locks, and nothing is shared between
+ * backends.
  */
 #include "postgres.h"
 
@@ -13,6 +12,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
@@ -33,6 +33,7 @@
 
 #include "compat.h"
 #include "policy.h"
+#include "sql.h"
 
 /* Commands that a set of hand-written policies covers, as bits. */
 #define COVERS_ALL 0x0F
@@ -53,7 +54,7 @@ typedef struct PolicyRow
 typedef struct SettingSearch
 {
 	bool		found;			/* a call of current_setting() */
-	bool		foreign;		/* something that is not constant in a query */
+	bool		foreign;		/* anything that is not allowed beside it */
 } SettingSearch;
 
 /*
@@ -82,7 +83,20 @@ plat_policy_supports(Oid type, const char **reader)
 	}
 }
 
-/* Look for current_setting(), and for anything that depends on a row. */
+/* Whether a function call is one that may stand beside current_setting(). */
+static bool
+is_core_cast(const FuncExpr *call)
+{
+	return call->funcid < FirstNormalObjectId && call->args != NIL &&
+		(call->funcformat == COERCE_EXPLICIT_CAST ||
+		 call->funcformat == COERCE_IMPLICIT_CAST);
+}
+
+/*
+ * Look for current_setting() among constants, casts, operators of core and
+ * sub-selects without tables.  Everything else is foreign: a function of the
+ * user's may be a membership check, and current_user or CASE a condition.
+ */
 static bool
 setting_walker(Node *node, SettingSearch *search)
 {
@@ -94,20 +108,33 @@ setting_walker(Node *node, SettingSearch *search)
 			if (((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT ||
 				((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT_BOOL)
 				search->found = true;
+			else
+				search->foreign |= !is_core_cast((FuncExpr *) node);
 			break;
-		case T_Var:
-		case T_Param:
-			search->foreign = true;
-			return true;
+		case T_OpExpr:
+			search->foreign |= ((OpExpr *) node)->opno >= FirstNormalObjectId;
+			break;
 		case T_Query:
 			if (((Query *) node)->rtable != NIL)
 				search->foreign = true;
 			return search->foreign ||
 				query_tree_walker((Query *) node, setting_walker, search, 0);
+		case T_List:
+		case T_TargetEntry:
+		case T_FromExpr:
+		case T_SubLink:
+		case T_Const:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_NullIfExpr:
+		case T_CoalesceExpr:
+			break;
 		default:
+			search->foreign = true;
 			break;
 	}
-	return expression_tree_walker(node, setting_walker, search);
+	return search->foreign ||
+		expression_tree_walker(node, setting_walker, search);
 }
 
 /* Whether the expression depends on settings and on nothing else. */
@@ -128,8 +155,7 @@ is_column(Node *node, AttrNumber attnum)
 		node = (Node *) ((RelabelType *) node)->arg;
 	else if (IsA(node, CoerceViaIO))
 		node = (Node *) ((CoerceViaIO *) node)->arg;
-	else if (IsA(node, FuncExpr) &&
-			 ((FuncExpr *) node)->funcformat != COERCE_EXPLICIT_CALL)
+	else if (IsA(node, FuncExpr) && is_core_cast((FuncExpr *) node))
 		node = linitial(((FuncExpr *) node)->args);
 	return IsA(node, Var) && ((Var *) node)->varattno == attnum;
 }
@@ -440,7 +466,7 @@ inspect_column(PlatTable *table, Relation rel)
 	table->reader = pstrdup(reader);
 	table->predicate = psprintf("(%s = %s)", table->column, reader);
 	table->default_text = default_text(rel, table->attnum);
-	table->not_null = att->attnotnull;
+	table->not_null = plat_column_is_not_null(rel, table->attnum);
 	inspect_null_check(table, rel);
 	table->indexed = has_tenant_index(rel, table->attnum);
 }
@@ -448,18 +474,26 @@ inspect_column(PlatTable *table, Relation rel)
 /*
  * Read the state of one table.  column is the plain name of the tenant
  * column; a table without it, or with another type there, has attnum 0.
+ * A table that is gone is NULL, or an error 42P01.
  */
 PlatTable *
-plat_policy_inspect(Oid relid, const char *column)
+plat_policy_inspect(Oid relid, const char *column, bool missing_ok)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
 	PlatTable  *table = palloc0(sizeof(PlatTable));
+	int			level;
 
+	if (rel == NULL && missing_ok)
+		return NULL;
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table with OID %u does not exist", relid)));
+	level = plat_sql_pin();
 	table->relid = relid;
 	table->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 											 RelationGetRelationName(rel));
 	table->relkind = rel->rd_rel->relkind;
-	table->is_child = has_superclass(relid);
 	table->column = pstrdup(quote_identifier(column));
 	table->attnum = get_attnum(relid, column);
 	table->reader = table->predicate = "";
@@ -469,7 +503,9 @@ plat_policy_inspect(Oid relid, const char *column)
 		inspect_column(table, rel);
 	inspect_policies(table);
 	table->guard = inspect_guard(rel);
+	table->may_index = plat_may_create_in(RelationGetNamespace(rel));
 	table->bytes = heap_bytes(rel);
+	plat_sql_unpin(level);
 	relation_close(rel, AccessShareLock);
 	return table;
 }
@@ -482,15 +518,16 @@ plat_policy_inspect(Oid relid, const char *column)
 int64
 plat_policy_count_nulls(Oid relid, AttrNumber attnum)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
 	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	int64		count = 0;
 
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
+	if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION)
 	{
-		table_close(rel, AccessShareLock);
+		if (rel)
+			relation_close(rel, AccessShareLock);
 		return 0;
 	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -505,6 +542,6 @@ plat_policy_count_nulls(Oid relid, AttrNumber attnum)
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	relation_close(rel, AccessShareLock);
 	return count;
 }

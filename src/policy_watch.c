@@ -2,8 +2,8 @@
  * policy_watch.c
  *		Event triggers that keep protection and DDL in step.
  *
- * At the start of a command: refuse to drop what the policies stand on, and
- * let a foreign key be validated over all rows.  At its end: protect new
+ * At the start of a command: refuse to drop what the policies stand on, refuse
+ * DDL under as_admin(), and let a foreign key be validated over all rows.  At its end: protect new
  * partitions of protected tables and new tables of protected schemas, follow
  * renames, warn about policies that do not do what they seem to.  After a
  * drop: forget.
@@ -32,6 +32,7 @@
 #include "utils/partcache.h"
 #include "utils/rls.h"
 
+#include "admin.h"
 #include "compat.h"
 #include "policy.h"
 #include "sql.h"
@@ -44,6 +45,10 @@ typedef enum ForeignKeyStep
 	ONLY_FOREIGN_KEY,			/* checks one, and runs no user's expression */
 	WITH_FOREIGN_KEY			/* may check one beside other things */
 } ForeignKeyStep;
+
+/* What to do with a command that checks a foreign key beside other things. */
+#define FOREIGN_KEY_HINT \
+	"Add a foreign key in an ALTER TABLE of its own, to a partition before it is attached; drop it while the type of its column changes."
 
 /* Setting platpat.allow_drop. */
 static bool allow_drop = false;
@@ -104,12 +109,10 @@ roles_own_platpat(List *roles)
 		Oid			types[] = {OIDOID};
 		Datum		values[] = {ObjectIdGetDatum(get_rolespec_oid(lfirst(cell), true))};
 
-		if (plat_sql_query("SELECT FROM pg_catalog.pg_extension"
-						   " WHERE extname OPERATOR(pg_catalog.=) 'platpat'"
-						   " AND extowner OPERATOR(pg_catalog.=) $1"
-						   " UNION ALL SELECT FROM pg_catalog.pg_namespace"
-						   " WHERE nspname OPERATOR(pg_catalog.=) 'platpat'"
-						   " AND nspowner OPERATOR(pg_catalog.=) $1",
+		if (plat_sql_query("SELECT FROM pg_extension"
+						   " WHERE extname = 'platpat' AND extowner = $1"
+						   " UNION ALL SELECT FROM pg_namespace"
+						   " WHERE nspname = 'platpat' AND nspowner = $1",
 						   1, types, values, NULL) > 0)
 			return true;
 	}
@@ -130,15 +133,21 @@ drops_platpat(Node *command)
 	return names_include(((DropStmt *) command)->objects, "platpat");
 }
 
-/* The number of protected tables of this database. */
+/*
+ * The number of tables of this database that would lose a policy with us, or
+ * that are recorded as protected.
+ */
 static uint64
 count_protected(void)
 {
-	return plat_sql_query("SELECT p.polrelid FROM pg_catalog.pg_policy p"
-						  " WHERE p.polname OPERATOR(pg_catalog.=) 'platpat_tenant'"
+	return plat_sql_query("SELECT p.polrelid FROM pg_policy p"
+						  " JOIN pg_depend d ON d.classid = 'pg_policy'::regclass"
+						  "  AND d.objid = p.oid"
+						  "  AND d.refclassid = 'pg_proc'::regclass"
+						  " JOIN pg_proc f ON f.oid = d.refobjid"
+						  " WHERE f.pronamespace = 'platpat'::regnamespace"
 						  " UNION SELECT c.oid FROM platpat.protections t"
-						  " JOIN pg_catalog.pg_class c"
-						  "  ON c.oid OPERATOR(pg_catalog.=) t.table_name",
+						  " JOIN pg_class c ON c.oid = t.table_name",
 						  0, NULL, NULL, NULL);
 }
 
@@ -160,58 +169,113 @@ guard_platpat(Node *command)
 	if (count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop platpat while it protects %llu tables",
-						(unsigned long long) count),
-				 errdetail("Their policies would go with it."),
-				 errhint("Call platpat.unprotect() for each of platpat.protected_tables, or turn on platpat.allow_drop.")));
+				 errmsg_plural("cannot drop platpat while %llu table relies on it",
+							   "cannot drop platpat while %llu tables rely on it",
+							   (unsigned long) count,
+							   (unsigned long long) count),
+				 errdetail("Policies that call its functions would go with it."),
+				 errhint("Call platpat.unprotect() for each of platpat.protected_tables and drop other policies that call its functions, or turn on platpat.allow_drop.")));
 }
 
-/*
- * Whether a new column comes with a foreign key and with values to check: a
- * column without a default is null everywhere, and core checks nothing.
- */
+/* Whether one of the constraints of a new column is a foreign key. */
 static bool
-column_needs_check(const ColumnDef *column)
+column_has_foreign_key(const ColumnDef *column)
 {
-	bool		foreign = false;
-	bool		filled = false;
 	ListCell   *cell;
 
 	foreach(cell, column->constraints)
 	{
-		ConstrType	type = ((Constraint *) lfirst(cell))->contype;
-
-		foreign |= type == CONSTR_FOREIGN;
-		filled |= type == CONSTR_DEFAULT || type == CONSTR_GENERATED ||
-			type == CONSTR_IDENTITY;
+		if (((Constraint *) lfirst(cell))->contype == CONSTR_FOREIGN)
+			return true;
 	}
-	return foreign && filled;
+	return false;
 }
 
 /*
- * Whether the table has a foreign key, or one of this name, or one that this
- * column of it is part of at either end.
+ * Whether the table has a foreign key, or one that this column of it is part
+ * of at either end.
  */
 static bool
-has_foreign_key(Oid relid, const char *name, const char *column)
+has_foreign_key(Oid relid, const char *column)
 {
-	Oid			types[] = {OIDOID, TEXTOID, INT2OID};
-	Datum		values[3];
-	char		nulls[3] = {' ', name ? ' ' : 'n', column ? ' ' : 'n'};
+	Oid			types[] = {OIDOID, INT2OID};
+	Datum		values[2];
+	char		nulls[2] = {' ', column ? ' ' : 'n'};
 
 	values[0] = ObjectIdGetDatum(relid);
-	values[1] = name ? CStringGetTextDatum(name) : (Datum) 0;
-	values[2] = column ? Int16GetDatum(get_attnum(relid, column)) : (Datum) 0;
-	return plat_sql_query("SELECT FROM pg_catalog.pg_constraint"
-						  " WHERE contype OPERATOR(pg_catalog.=) 'f' AND ("
-						  " conrelid OPERATOR(pg_catalog.=) $1"
-						  "  AND ($2 IS NULL"
-						  "   OR conname OPERATOR(pg_catalog.=) $2)"
-						  "  AND ($3 IS NULL"
-						  "   OR $3 OPERATOR(pg_catalog.=) ANY (conkey))"
-						  " OR confrelid OPERATOR(pg_catalog.=) $1"
-						  "  AND $3 OPERATOR(pg_catalog.=) ANY (confkey))",
-						  3, types, values, nulls) > 0;
+	values[1] = column ? Int16GetDatum(get_attnum(relid, column)) : (Datum) 0;
+	return plat_sql_query("SELECT FROM pg_constraint WHERE contype = 'f' AND ("
+						  " conrelid = $1 AND ($2 IS NULL OR $2 = ANY (conkey))"
+						  " OR confrelid = $1 AND $2 = ANY (confkey))",
+						  2, types, values, nulls) > 0;
+}
+
+/*
+ * Whether a column has a type that is not core's.  A cast to or from such a
+ * type may be a function of a user, domains excepted, which are compared as
+ * what they are made of.
+ */
+static bool
+has_own_type(Oid relid, AttrNumber attnum)
+{
+	Oid			type = get_atttype(relid, attnum);
+
+	return OidIsValid(type) && getBaseType(type) >= FirstNormalObjectId;
+}
+
+/* The same for the columns (relid, attnum) that the last query returned. */
+static bool
+any_own_type(uint64 rows)
+{
+	for (uint64 i = 0; i < rows; i++)
+	{
+		if (has_own_type(atooid(plat_sql_value(i, 1)),
+						 (AttrNumber) atoi(plat_sql_value(i, 2))))
+			return true;
+	}
+	return false;
+}
+
+/* Classify ADD FOREIGN KEY by the types of the columns at both ends. */
+static ForeignKeyStep
+classify_new_key(const Constraint *constraint, Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(RangeVarGetRelid(constraint->pktable,
+															  NoLock, true))};
+	ListCell   *cell;
+
+	foreach(cell, constraint->fk_attrs)
+	{
+		if (has_own_type(relid, get_attnum(relid, strVal(lfirst(cell)))))
+			return WITH_FOREIGN_KEY;
+	}
+	return any_own_type(plat_sql_query("SELECT i.indrelid, k FROM pg_index i,"
+									   " unnest(i.indkey) k"
+									   " WHERE i.indrelid = $1 AND i.indisunique",
+									   1, types, values, NULL)) ?
+		WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
+}
+
+/* Classify a step on the constraint of this name. */
+static ForeignKeyStep
+classify_old_key(const char *name, Oid relid)
+{
+	Oid			types[] = {OIDOID, TEXTOID};
+	Datum		values[2];
+	uint64		rows;
+
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = CStringGetTextDatum(name);
+	rows = plat_sql_query("WITH keys AS (SELECT * FROM pg_constraint"
+						  "  WHERE conrelid = $1 AND contype = 'f'"
+						  "  AND conname = $2)"
+						  " SELECT conrelid, unnest(conkey) FROM keys"
+						  " UNION SELECT confrelid, unnest(confkey) FROM keys",
+						  2, types, values, NULL);
+	if (rows == 0)
+		return NO_FOREIGN_KEY;
+	return any_own_type(rows) ? WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
 }
 
 /* check_functions_in_node callback: a function that is not core's. */
@@ -252,28 +316,30 @@ has_own_functions(const RangeVar *partition)
 static ForeignKeyStep
 classify_step(const AlterTableCmd *step, Oid relid)
 {
+	bool		mixed;
+
 	switch (step->subtype)
 	{
 		case AT_AddConstraint:
-			return ((Constraint *) step->def)->contype == CONSTR_FOREIGN ?
-				ONLY_FOREIGN_KEY : NO_FOREIGN_KEY;
-		case AT_AlterConstraint:
-			return ONLY_FOREIGN_KEY;
+			if (((Constraint *) step->def)->contype != CONSTR_FOREIGN)
+				return NO_FOREIGN_KEY;
+			return classify_new_key((Constraint *) step->def, relid);
 		case AT_ValidateConstraint:
-			return has_foreign_key(relid, step->name, NULL) ?
-				ONLY_FOREIGN_KEY : NO_FOREIGN_KEY;
+			return classify_old_key(step->name, relid);
+		case AT_AlterConstraint:
+			return classify_old_key(plat_altered_constraint(step), relid);
 		case AT_DetachPartition:
-			return has_own_functions(((PartitionCmd *) step->def)->name) ?
-				WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
+			mixed = has_own_functions(((PartitionCmd *) step->def)->name);
+			return mixed ? WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
 		case AT_AddColumn:
-			return column_needs_check((ColumnDef *) step->def) ?
-				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
+			mixed = column_has_foreign_key((ColumnDef *) step->def);
+			return mixed ? WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		case AT_AlterColumnType:
-			return has_foreign_key(relid, NULL, step->name) ?
-				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
+			mixed = has_foreign_key(relid, step->name);
+			return mixed ? WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		case AT_AttachPartition:
-			return has_foreign_key(relid, NULL, NULL) ?
-				WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
+			mixed = has_foreign_key(relid, NULL);
+			return mixed ? WITH_FOREIGN_KEY : NO_FOREIGN_KEY;
 		default:
 			return NO_FOREIGN_KEY;
 	}
@@ -311,14 +377,23 @@ force_owner(void)
 	SetUserIdAndSecContext(user, context & ~SECURITY_NOFORCE_RLS);
 }
 
-/* The net under force_owner: the end trigger may be disabled. */
+/* Whatever was prepared for a command ends with it. */
 static void
-force_owner_at_end(XactEvent event, void *arg)
+finish_command(void)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		force_owner();
-	else if (event == XACT_EVENT_ABORT)
-		unforced = false;
+	force_owner();
+	plat_tenant_explain_missing(NULL);
+}
+
+/* The net under finish_command: an error, or a disabled end trigger. */
+static void
+finish_at_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		unforced = false;		/* the context is restored already */
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT ||
+		event == XACT_EVENT_PREPARE)
+		finish_command();
 }
 
 /*
@@ -335,9 +410,6 @@ unforce_owner(void)
 	GetUserIdAndSecContext(&user, &context);
 	if (context & SECURITY_NOFORCE_RLS)
 		return;
-	if (!callback_registered)
-		RegisterXactCallback(force_owner_at_end, NULL);
-	callback_registered = true;
 	unforced = true;
 	SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
 }
@@ -347,23 +419,28 @@ unforce_owner(void)
  * FORCE ROW LEVEL SECURITY that query sees one tenant's rows or none.
  *
  * A command that does nothing else is run unforced.  Whoever does not own the
- * tables stays subject to their policies, and no expression of a user runs
- * meanwhile: a SECURITY DEFINER function would be unforced too.  A command
- * that mixes a foreign key with other things is therefore left alone where it
- * fails for want of a tenant, and refused where it would pass half checked.
+ * tables stays subject to their policies.  Nothing that a user without
+ * privileges could have written runs meanwhile: a SECURITY DEFINER function
+ * of the owner would be unforced too, and hand out what it sees.  Therefore a
+ * command that mixes a foreign key with other things, or that may call a
+ * user's cast, is left alone where it fails for want of a tenant, and refused
+ * where it would pass half checked.
  */
 static void
-prepare_foreign_keys(Node *command)
+prepare_foreign_keys(const AlterTableStmt *alter)
 {
-	AlterTableStmt *alter = (AlterTableStmt *) command;
 	Oid			relid;
 
-	if (!IsA(command, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
+	if (alter->objtype != OBJECT_TABLE)
 		return;
 	relid = RangeVarGetRelid(alter->relation, NoLock, true);
 	if (!OidIsValid(relid) ||
 		!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		return;
+	if (!callback_registered)
+		RegisterXactCallback(finish_at_end, NULL);
+	callback_registered = true;
+
 	switch (classify_command(alter, relid))
 	{
 		case NO_FOREIGN_KEY:
@@ -372,6 +449,7 @@ prepare_foreign_keys(Node *command)
 			unforce_owner();
 			break;
 		case WITH_FOREIGN_KEY:
+			plat_tenant_explain_missing(FOREIGN_KEY_HINT);
 			if (!plat_tenant_missing_is_error() &&
 				check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
 				ereport(ERROR,
@@ -379,7 +457,7 @@ prepare_foreign_keys(Node *command)
 						 errmsg("cannot check a foreign key over the rows of one tenant"),
 						 errdetail("Table \"%s\" is under row security.",
 								   get_rel_name(relid)),
-						 errhint("Add the foreign key in an ALTER TABLE of its own, to a partition before it is attached.")));
+						 errhint(FOREIGN_KEY_HINT)));
 			break;
 	}
 }
@@ -390,10 +468,24 @@ plat_policy_on_command_start(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = event_data(fcinfo);
 
-	SPI_connect();
-	guard_platpat(event->parsetree);
-	prepare_foreign_keys(event->parsetree);
-	SPI_finish();
+	plat_admin_refuse_ddl();
+	switch (nodeTag(event->parsetree))
+	{
+		case T_DropStmt:
+		case T_DropOwnedStmt:
+		case T_RenameStmt:
+			SPI_connect();
+			guard_platpat(event->parsetree);
+			SPI_finish();
+			break;
+		case T_AlterTableStmt:
+			SPI_connect();
+			prepare_foreign_keys((AlterTableStmt *) event->parsetree);
+			SPI_finish();
+			break;
+		default:
+			break;
+	}
 	return (Datum) 0;
 }
 
@@ -478,7 +570,14 @@ protect_touched(Oid relid)
 		plat_policy_warn_foreign(relid);
 		return;
 	}
-	if (column)
+	if (column == NULL)
+		return;
+	if (get_attnum(relid, column) == InvalidAttrNumber)
+		ereport(WARNING,
+				(errmsg("table \"%s\" cannot be protected: it has no column \"%s\"",
+						get_rel_name(relid), column),
+				 errhint("Call platpat.unprotect(table_name), and platpat.protect(table_name, tenant_column) with its tenant column.")));
+	else
 		(void) plat_policy_install(relid, column, NULL, true);
 }
 
@@ -507,8 +606,12 @@ follow_rename(const RenameStmt *rename, List *tables)
 	{
 		values[2] = ObjectIdGetDatum(lfirst_oid(cell));
 		plat_sql_as_owner("protections",
-						  "UPDATE platpat.protections SET tenant_column = $1"
-						  " WHERE tenant_column = $2 AND table_name = $3",
+						  "WITH RECURSIVE tree(relid) AS (SELECT $3 UNION"
+						  "  SELECT i.inhrelid FROM tree"
+						  "  JOIN pg_inherits i ON i.inhparent = tree.relid)"
+						  " UPDATE platpat.protections SET tenant_column = $1"
+						  " WHERE tenant_column = $2"
+						  " AND table_name IN (SELECT relid FROM tree)",
 						  3, types, values, NULL);
 	}
 }
@@ -528,7 +631,7 @@ warn_policy(const CreatePolicyStmt *policy)
 		strncmp(policy->policy_name, "platpat_", 8) == 0 ||
 		!plat_policy_lookup(relid, &known))
 		return;
-	table = plat_policy_inspect(relid, known.column);
+	table = plat_policy_inspect(relid, known.column, false);
 	if (table->access_policy == PLAT_MISSING)
 		return;
 	ereport(WARNING,
@@ -539,14 +642,13 @@ warn_policy(const CreatePolicyStmt *policy)
 					 quote_literal_cstr(table->name))));
 }
 
-/* The work of plat_policy_on_command_end, with search_path pinned. */
+/* Protect what the command has made, and follow what it has renamed. */
 static void
 follow_command(Node *command)
 {
-	List	   *tables;
+	List	   *tables = touched_tables();
 	ListCell   *cell;
 
-	tables = touched_tables();
 	if (IsA(command, RenameStmt))
 		follow_rename((RenameStmt *) command, tables);
 	if (!may_need_protection(command))
@@ -560,18 +662,15 @@ Datum
 plat_policy_on_command_end(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = event_data(fcinfo);
-	int			level;
 
-	force_owner();
+	finish_command();
 	if (plat_policy_installing() || creating_extension || IsBinaryUpgrade)
 		return (Datum) 0;
 	SPI_connect();
 	if (IsA(event->parsetree, CreatePolicyStmt))
 		warn_policy((CreatePolicyStmt *) event->parsetree);
-	level = plat_policy_pin_path();
-	if (!IsA(event->parsetree, CreatePolicyStmt))
+	else
 		follow_command(event->parsetree);
-	AtEOXact_GUC(true, level);
 	SPI_finish();
 	return (Datum) 0;
 }
@@ -580,13 +679,10 @@ plat_policy_on_command_end(PG_FUNCTION_ARGS)
 Datum
 plat_policy_on_drop(PG_FUNCTION_ARGS)
 {
-	int			level;
-
 	(void) event_data(fcinfo);
 	if (!OidIsValid(get_extension_oid("platpat", true)))
 		return (Datum) 0;
 	SPI_connect();
-	level = plat_policy_pin_path();
 	plat_sql_as_owner("protections",
 					  "DELETE FROM platpat.protections p"
 					  " USING pg_catalog.pg_event_trigger_dropped_objects() d"
@@ -599,7 +695,6 @@ plat_policy_on_drop(PG_FUNCTION_ARGS)
 					  " WHERE d.classid = 'pg_namespace'::regclass"
 					  " AND s.schema_name = d.object_name",
 					  0, NULL, NULL, NULL);
-	AtEOXact_GUC(true, level);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -3,8 +3,12 @@
  *		Running SQL from C, as the caller or as the owner of our tables.
  *
  * Every command is either constant or built with quote_identifier and
- * quote_literal; values travel as parameters.  The caller has connected SPI.
- * Nothing is shared between backends.
+ * quote_literal; values travel as parameters.  Every command runs under a
+ * search_path without schemas that users create in: an operator that fits the
+ * argument types better would win over pg_catalog's even if it comes later in
+ * the path, and would run as whoever called us.
+ *
+ * The caller has connected SPI.  Nothing is shared between backends.
  */
 #include "postgres.h"
 
@@ -33,12 +37,40 @@ plat_our_table(const char *table)
 	return relid;
 }
 
+/*
+ * Pin what decides how SQL text is read and written: names and operators
+ * resolve to core's objects, and expressions deparse in one way.  Undone by
+ * plat_sql_unpin, or by an error with its (sub)transaction.
+ */
+int
+plat_sql_pin(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("quote_all_identifiers", "off",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* Undo plat_sql_pin. */
+void
+plat_sql_unpin(int level)
+{
+	AtEOXact_GUC(true, level);
+}
+
 /* Run a utility command as the current user. */
 void
 plat_sql_run(const char *command)
 {
+	int			level = plat_sql_pin();
 	int			code = SPI_execute(command, false, 0);
 
+	plat_sql_unpin(level);
 	if (code < 0)
 		elog(ERROR, "SPI_execute failed with %s for: %s",
 			 SPI_result_code_string(code), command);
@@ -49,9 +81,11 @@ uint64
 plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
 			   const char *nulls)
 {
+	int			level = plat_sql_pin();
 	int			code = SPI_execute_with_args(command, nargs, types, values,
 											 nulls, false, 0);
 
+	plat_sql_unpin(level);
 	if (code < 0)
 		elog(ERROR, "SPI_execute_with_args failed with %s for: %s",
 			 SPI_result_code_string(code), command);

@@ -9,6 +9,8 @@
 
 /* sql.c */
 extern Oid	plat_our_table(const char *table);
+extern int	plat_sql_pin(void);
+extern void plat_sql_unpin(int level);
 extern void plat_sql_run(const char *command);
 extern uint64 plat_sql_query(const char *command, int nargs, Oid *types,
 							 Datum *values, const char *nulls);

@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "executor/execdesc.h"
 #include "fmgr.h"
+#include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
@@ -30,13 +31,15 @@
 
 /*
  * A parsed tenant.  Readers hand out pointers into it, so a node that is no
- * longer current keeps its contents until the transaction that may still
- * hold such a pointer is over.
+ * longer current keeps its contents until nobody can hold such a pointer any
+ * more: until the transaction is over and, because the arguments of a CALL
+ * outlive the transactions inside it, the client's statement, too.
  */
 typedef struct TenantNode
 {
-	struct TenantNode *next;	/* the node retired after this one */
+	dlist_node	link;			/* in the list of retired nodes */
 	LocalTransactionId retired_in;
+	TimestampTz retired_at;		/* start of the client's statement */
 	bool		is_set;
 	bool		has_uuid;
 	bool		has_bigint;
@@ -97,8 +100,7 @@ static TenantNode no_tenant;
 static TenantNode *current = &no_tenant;
 
 /* Nodes that were current once, oldest first. */
-static TenantNode *retired_head = NULL;
-static TenantNode *retired_tail = NULL;
+static dlist_head retired = DLIST_STATIC_INIT(retired);
 
 /*
  * The tenant that this top-level transaction is bound to.  Deliberately not
@@ -106,6 +108,13 @@ static TenantNode *retired_tail = NULL;
  */
 static LocalTransactionId locked_in = InvalidLocalTransactionId;
 static char locked_id[PLAT_TENANT_MAX + 1];
+
+/* The tenant that was current last, and the transaction that left it. */
+static LocalTransactionId left_in = InvalidLocalTransactionId;
+static char left_id[PLAT_TENANT_MAX + 1];
+
+/* What "no tenant is set" hints at, if not at set_tenant(). */
+static const char *missing_hint = NULL;
 
 PG_FUNCTION_INFO_V1(plat_tenant_set_text);
 PG_FUNCTION_INFO_V1(plat_tenant_set_uuid);
@@ -134,20 +143,58 @@ plat_tenant_missing_is_error(void)
 }
 
 /*
- * A node to fill: the oldest retired one if no running transaction can still
- * point into it, otherwise a new one.  NULL when memory is out.
+ * Replace the hint of "no tenant is set" while a command runs that its author
+ * would not expect to need one; NULL goes back.  hint is not copied.
  */
+void
+plat_tenant_explain_missing(const char *hint)
+{
+	missing_hint = hint;
+}
+
+/* Whether nobody can hold a pointer into a retired node any more. */
+static bool
+node_is_idle(const TenantNode *node)
+{
+	return node->retired_in != plat_current_lxid() &&
+		node->retired_at != GetCurrentStatementStartTimestamp();
+}
+
+/*
+ * The node retired last, if it is the same tenant's: a session of one tenant
+ * goes back and forth between it and none.
+ */
+static TenantNode *
+node_revive(const char *id)
+{
+	TenantNode *node;
+
+	if (dlist_is_empty(&retired))
+		return NULL;
+	node = dlist_tail_element(TenantNode, link, &retired);
+	if (strcmp(node->id, id) != 0)
+		return NULL;
+	dlist_delete(&node->link);
+	return node;
+}
+
+/* A node to fill: an idle one, or new memory; NULL when that is out. */
 static TenantNode *
 node_take(void)
 {
-	TenantNode *node = retired_head;
+	TenantNode *taken = NULL;
 
-	if (node == NULL || node->retired_in == plat_current_lxid())
-		return malloc(sizeof(TenantNode));
-	retired_head = node->next;
-	if (retired_head == NULL)
-		retired_tail = NULL;
-	return node;
+	while (!dlist_is_empty(&retired))
+	{
+		TenantNode *node = dlist_head_element(TenantNode, link, &retired);
+
+		if (!node_is_idle(node))
+			break;
+		dlist_delete(&node->link);
+		free(taken);
+		taken = node;
+	}
+	return taken ? taken : malloc(sizeof(TenantNode));
 }
 
 /* Put the node aside until its readers are gone. */
@@ -157,12 +204,16 @@ node_retire(TenantNode *node)
 	if (node == &no_tenant)
 		return;
 	node->retired_in = plat_current_lxid();
-	node->next = NULL;
-	if (retired_tail)
-		retired_tail->next = node;
-	else
-		retired_head = node;
-	retired_tail = node;
+	node->retired_at = GetCurrentStatementStartTimestamp();
+	dlist_push_tail(&retired, &node->link);
+}
+
+/* Note the tenant that the session leaves, for open cursors of its. */
+static void
+remember_left(const char *id)
+{
+	left_in = plat_current_lxid();
+	strlcpy(left_id, id, sizeof(left_id));
 }
 
 /* Parse id once into every form that a reader may ask for. */
@@ -180,21 +231,67 @@ node_fill(TenantNode *node, const char *id)
 	memcpy(VARDATA(node->text.data), id, len);
 }
 
-/* GUC check hook: empty means no tenant, anything else must be an id. */
+/*
+ * Write the canonical spelling of value to id, which has room for
+ * PLAT_TENANT_MAX bytes and the closing zero.  Returns why value cannot be a
+ * tenant id, a constant that completes "Tenant ids ...", or NULL if it can.
+ */
+static const char *
+canonical_id(const char *value, char *id)
+{
+	const char *problem = plat_tenant_id_problem(value, strlen(value),
+												 GetDatabaseEncoding());
+	pg_uuid_t	uuid;
+	int64		bigint;
+
+	if (problem)
+		return problem;
+	switch ((TenantType) tenant_type)
+	{
+		case TENANT_TEXT:
+			strlcpy(id, value, PLAT_TENANT_MAX + 1);
+			return NULL;
+		case TENANT_UUID:
+			if (!plat_parse_uuid(value, &uuid))
+				return "are uuids: platpat.tenant_type is uuid";
+			plat_print_uuid(&uuid, id);
+			return NULL;
+		case TENANT_BIGINT:
+			if (!plat_parse_bigint(value, &bigint))
+				return "are numbers: platpat.tenant_type is bigint";
+			snprintf(id, PLAT_TENANT_MAX + 1, INT64_FORMAT, bigint);
+			return NULL;
+	}
+	return "are of no type";
+}
+
+/*
+ * GUC check hook: empty means no tenant, anything else must be an id, and is
+ * kept in its canonical spelling.
+ */
 static bool
 check_tenant(char **newval, void **extra, GucSource source)
 {
-	const char *id = *newval;
 	const char *problem;
+	char		id[PLAT_TENANT_MAX + 1];
+	char	   *copy;
 
-	if (id == NULL || id[0] == '\0')
+	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
-	problem = plat_tenant_id_problem(id, strlen(id),
-									 GetDatabaseEncoding() == PG_UTF8);
-	if (problem == NULL)
+	problem = canonical_id(*newval, id);
+	if (problem)
+	{
+		GUC_check_errdetail("Tenant ids %s.", problem);
+		return false;
+	}
+	if (strcmp(*newval, id) == 0)
 		return true;
-	GUC_check_errdetail("Tenant ids %s.", problem);
-	return false;
+	copy = plat_setting_strdup(id);
+	if (copy == NULL)
+		return false;
+	plat_setting_free(*newval);
+	*newval = copy;
+	return true;
 }
 
 /*
@@ -206,10 +303,16 @@ assign_tenant(const char *newval, void *extra)
 {
 	TenantNode *node = NULL;
 
-	if (newval && newval[0] != '\0')
-		node = node_take();
-	if (node)
+	if (newval == NULL || newval[0] == '\0')
+		node = &no_tenant;
+	else if (strcmp(newval, current->id) == 0)
+		return;
+	if (node == NULL)
+		node = node_revive(newval);
+	if (node == NULL && (node = node_take()) != NULL)
 		node_fill(node, newval);
+	if (current->is_set)
+		remember_left(current->id);
 	node_retire(current);
 	current = node ? node : &no_tenant;
 }
@@ -256,52 +359,22 @@ const PlatModule plat_tenant_module = {
 	.define_settings = define_settings,
 };
 
-/* Raise 22023 for a value that is no id, quoting it. */
+/* Check an argument and write its canonical spelling to id. */
 static void
-refuse_id(const char *value, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid tenant \"%s\"", plat_clip(value)),
-			 errdetail("%s", detail)));
-}
-
-/*
- * Check value and write it to id, canonical if platpat.tenant_type wants a
- * type.  id has room for PLAT_TENANT_MAX bytes and the closing zero.
- */
-static void
-canonical_id(const char *value, char *id)
+id_argument(const char *value, char *id)
 {
 	const char *problem;
-	pg_uuid_t	uuid;
-	int64		bigint;
 
-	if (value[0] == '\0')
+	if (value == NULL || value[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("tenant must not be empty")));
-	problem = plat_tenant_id_problem(value, strlen(value),
-									 GetDatabaseEncoding() == PG_UTF8);
+				 errmsg("tenant must not be null or empty")));
+	problem = canonical_id(value, id);
 	if (problem)
-		refuse_id(value, psprintf("Tenant ids %s.", problem));
-
-	switch ((TenantType) tenant_type)
-	{
-		case TENANT_TEXT:
-			strlcpy(id, value, PLAT_TENANT_MAX + 1);
-			break;
-		case TENANT_UUID:
-			if (!plat_parse_uuid(value, &uuid))
-				refuse_id(value, "platpat.tenant_type is uuid.");
-			plat_print_uuid(&uuid, id);
-			break;
-		case TENANT_BIGINT:
-			if (!plat_parse_bigint(value, &bigint))
-				refuse_id(value, "platpat.tenant_type is bigint.");
-			snprintf(id, PLAT_TENANT_MAX + 1, INT64_FORMAT, bigint);
-			break;
-	}
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid tenant \"%s\"", plat_clip(value)),
+				 errdetail("Tenant ids %s.", problem)));
 }
 
 /*
@@ -344,6 +417,8 @@ check_session_use(bool is_local)
 static void
 check_switch(const char *id)
 {
+	const char *former = NULL;
+
 	if (tenant_switching == SWITCHING_FREE)
 		return;
 	if (locked_in == plat_current_lxid() && strcmp(locked_id, id) != 0)
@@ -352,12 +427,15 @@ check_switch(const char *id)
 				 errmsg("cannot change the tenant inside a transaction"),
 				 errdetail("This transaction acts for tenant \"%s\".", locked_id),
 				 errhint("COMMIT or ROLLBACK first.")));
-	if (current->is_set && strcmp(current->id, id) != 0 &&
-		!ThereAreNoReadyPortals())
+	if (current->is_set)
+		former = current->id;
+	else if (left_in == plat_current_lxid())
+		former = left_id;
+	if (former && strcmp(former, id) != 0 && !ThereAreNoReadyPortals())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot change the tenant while a cursor is open"),
-				 errdetail("The session acts for tenant \"%s\".", current->id),
+				 errdetail("The transaction has acted for tenant \"%s\".", former),
 				 errhint("CLOSE the cursor first.")));
 }
 
@@ -384,7 +462,7 @@ check_binding(const char *id)
 /*
  * Warn when a transaction-local setting is made by a statement of its own
  * outside a transaction block, where it ends with that statement.  what
- * completes "... has no effect".
+ * begins the message, which is that of SET LOCAL.
  *
  * A call from a function or a DO block is not meant, nor is a statement which
  * also reads tables.  The portal's executor tells the calls apart: only a
@@ -403,8 +481,7 @@ plat_warn_if_statement_local(FunctionCallInfo fcinfo, const char *what)
 		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-			 errmsg("%s has no effect outside a transaction block", what),
-			 errhint("Call it after BEGIN.")));
+			 errmsg("%s can only be used in transaction blocks", what)));
 }
 
 /*
@@ -417,17 +494,12 @@ set_tenant(FunctionCallInfo fcinfo, const char *value)
 	char		id[PLAT_TENANT_MAX + 1];
 	bool		is_local;
 
-	if (value == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("tenant must not be null")));
+	id_argument(value, id);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("is_local must not be null")));
 	is_local = PG_GETARG_BOOL(1);
-
-	canonical_id(value, id);
 	check_caller();
 	check_session_use(is_local);
 	check_switch(id);
@@ -511,6 +583,7 @@ no_value(FunctionCallInfo fcinfo, const char *type)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("no tenant is set"),
+				 missing_hint ? errhint("%s", missing_hint) :
 				 errhint("Call platpat.set_tenant(tenant) at the start of the transaction.")));
 	PG_RETURN_NULL();
 }

@@ -13,6 +13,7 @@
 extern const PlatModule plat_tenant_module;
 extern const char *plat_tenant_current(void);
 extern bool plat_tenant_missing_is_error(void);
+extern void plat_tenant_explain_missing(const char *hint);
 extern Datum plat_tenant_current_text(PG_FUNCTION_ARGS);
 extern void plat_warn_if_statement_local(FunctionCallInfo fcinfo,
 										 const char *what);

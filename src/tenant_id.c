@@ -23,14 +23,20 @@ typedef struct CodeRange
 } CodeRange;
 
 /*
- * Invisible code points that can make two ids look alike: C1 controls, soft
- * hyphen, zero width space, direction marks and overrides, line separators,
- * word joiner, byte order mark.  U+200C and U+200D stay allowed: Persian and
- * Indic spelling and emoji need them.
+ * Code points that show nothing and can make two ids look alike: C1 controls,
+ * soft hyphen, joiners and fillers, direction marks and overrides, line
+ * separators, variation selectors, tags.  Source: Default_Ignorable_Code_Point
+ * and Bidi_Control of the Unicode Character Database, and the blank Braille
+ * pattern.  U+200C and U+200D stay allowed: Persian and Indic spelling and
+ * emoji need them.
  */
 static const CodeRange invisible[] = {
-	{0x0080, 0x009F}, {0x00AD, 0x00AD}, {0x061C, 0x061C}, {0x200B, 0x200B},
-	{0x200E, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x2069}, {0xFEFF, 0xFEFF},
+	{0x0080, 0x009F}, {0x00AD, 0x00AD}, {0x034F, 0x034F}, {0x061C, 0x061C},
+	{0x115F, 0x1160}, {0x17B4, 0x17B5}, {0x180B, 0x180F}, {0x200B, 0x200B},
+	{0x200E, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F}, {0x2800, 0x2800},
+	{0x3164, 0x3164}, {0xFE00, 0xFE0F}, {0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0},
+	{0xFFF0, 0xFFF8}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
+	{0xE0000, 0xE0FFF},
 };
 
 /* White space outside ASCII, refused at either end of an id. */
@@ -49,41 +55,55 @@ in_ranges(pg_wchar code, const CodeRange *ranges, int count)
 }
 
 /*
- * The code point at p and its length in bytes.  A sequence that runs past end
- * counts as one byte of itself; the server has verified text before us, so
- * that only happens to bytes which are not text.
+ * Whether a byte of this encoding above 0x7F is the code point of the same
+ * number, at least up to 0xA0: the encodings that reserve 0x80 to 0x9F for
+ * control characters.
+ */
+static bool
+is_iso8859(int encoding)
+{
+	return (encoding >= PG_LATIN1 && encoding <= PG_LATIN10) ||
+		(encoding >= PG_ISO_8859_5 && encoding <= PG_ISO_8859_8);
+}
+
+/*
+ * The code point at p and its length in bytes; a letter without a meaning, 'x',
+ * in encodings that we do not read.  A sequence that runs past end counts as
+ * one byte; the server has verified text before us, so that only happens to
+ * bytes which are not text.
  */
 static inline pg_wchar
-next_code(const char *p, const char *end, bool is_utf8, int *len)
+next_code(const char *p, const char *end, int encoding, int *len)
 {
 	*len = 1;
-	if (!IS_HIGHBIT_SET(*p) || !is_utf8)
+	if (!IS_HIGHBIT_SET(*p) || is_iso8859(encoding))
 		return (unsigned char) *p;
+	if (encoding != PG_UTF8)
+		return 'x';
 	*len = pg_utf_mblen((const unsigned char *) p);
 	if (*len > 1 && *len <= end - p)
 		return utf8_to_unicode((const unsigned char *) p);
 	*len = 1;
-	return (unsigned char) *p;
+	return 'x';
 }
 
 /*
- * Whether text holds an ASCII control character or, in UTF-8, an invisible
- * one.  In other encodings only ASCII is judged.
+ * Whether text holds a control character or an invisible one.  In UTF-8 and
+ * the ISO 8859 encodings all of it is judged, in others only ASCII.
  */
 bool
-plat_text_has_control(const char *text, size_t len, bool is_utf8)
+plat_text_has_control(const char *text, size_t len, int encoding)
 {
 	const char *end = text + len;
 	int			step;
 
 	for (const char *p = text; p < end; p += step)
 	{
-		pg_wchar	code = next_code(p, end, is_utf8, &step);
+		pg_wchar	code = next_code(p, end, encoding, &step);
 
 		if (code < 0x20 || code == 0x7F)
 			return true;
-		if (code > 0x7F && is_utf8 &&
-			in_ranges(code, invisible, lengthof(invisible)))
+		if (code > 0x7F && in_ranges(code, invisible, lengthof(invisible)))
 			return true;
 	}
 	return false;
@@ -91,26 +111,26 @@ plat_text_has_control(const char *text, size_t len, bool is_utf8)
 
 /* Whether the character at p is white space. */
 static bool
-is_space_at(const char *p, const char *end, bool is_utf8)
+is_space_at(const char *p, const char *end, int encoding)
 {
 	int			len;
-	pg_wchar	code = next_code(p, end, is_utf8, &len);
+	pg_wchar	code = next_code(p, end, encoding, &len);
 
 	return code == ' ' ||
-		(code > 0x7F && is_utf8 && in_ranges(code, spaces, lengthof(spaces)));
+		(code > 0x7F && in_ranges(code, spaces, lengthof(spaces)));
 }
 
 /* Whether text, which is not empty, begins or ends with white space. */
 static bool
-has_outer_space(const char *text, size_t len, bool is_utf8)
+has_outer_space(const char *text, size_t len, int encoding)
 {
 	const char *end = text + len;
 	const char *last = end - 1;
 
 	/* step back over the continuation bytes of the last character */
-	while (is_utf8 && last > text && (*last & 0xC0) == 0x80)
+	while (encoding == PG_UTF8 && last > text && (*last & 0xC0) == 0x80)
 		last--;
-	return is_space_at(text, end, is_utf8) || is_space_at(last, end, is_utf8);
+	return is_space_at(text, end, encoding) || is_space_at(last, end, encoding);
 }
 
 /*
@@ -118,7 +138,7 @@ has_outer_space(const char *text, size_t len, bool is_utf8)
  * or NULL when it can.  The caller deals with the empty string.
  */
 const char *
-plat_tenant_id_problem(const char *id, size_t len, bool is_utf8)
+plat_tenant_id_problem(const char *id, size_t len, int encoding)
 {
 	Assert(len > 0);
 	if (len > PLAT_TENANT_MAX)
@@ -128,9 +148,9 @@ plat_tenant_id_problem(const char *id, size_t len, bool is_utf8)
 	if ((len == 1 && id[0] == '.') ||
 		(len == 2 && id[0] == '.' && id[1] == '.'))
 		return "are neither \".\" nor \"..\"";
-	if (plat_text_has_control(id, len, is_utf8))
+	if (plat_text_has_control(id, len, encoding))
 		return "contain no control or invisible characters";
-	if (has_outer_space(id, len, is_utf8))
+	if (has_outer_space(id, len, encoding))
 		return "neither begin nor end with a space";
 	return NULL;
 }

@@ -11,8 +11,8 @@
 #define PLAT_TENANT_MAX 128
 
 extern const char *plat_tenant_id_problem(const char *id, size_t len,
-										  bool is_utf8);
-extern bool plat_text_has_control(const char *text, size_t len, bool is_utf8);
+										  int encoding);
+extern bool plat_text_has_control(const char *text, size_t len, int encoding);
 extern bool plat_parse_uuid(const char *text, pg_uuid_t *uuid);
 extern void plat_print_uuid(const pg_uuid_t *uuid, char *text);
 extern bool plat_parse_bigint(const char *text, int64 *value);

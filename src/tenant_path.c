@@ -37,7 +37,7 @@ path_problem(const char *path, size_t len)
 	if (path[0] == '/')
 		return "must not be absolute";
 	if (memchr(path, '\\', len) ||
-		plat_text_has_control(path, len, GetDatabaseEncoding() == PG_UTF8))
+		plat_text_has_control(path, len, GetDatabaseEncoding()))
 		return "must not contain backslashes, control or invisible characters";
 
 	for (const char *p = path; p <= end; p++)

@@ -73,6 +73,23 @@ ALTER SCHEMA store RENAME TO shop;
 ALTER SCHEMA platpat RENAME TO other;
 SET ROLE regress_owner;
 
+-- also by other names of the command, and a column that is gone is no error
+ALTER VIEW shop.e RENAME COLUMN tenant_id TO customer;
+ALTER TABLE shop.e ADD COLUMN more int;
+SELECT tenant_column, protected FROM platpat.protected_tables WHERE table_name = 'shop.e'::regclass;
+SET client_min_messages = error;
+ALTER TABLE shop.i DROP COLUMN tenant_id CASCADE;
+SET client_min_messages = notice;
+\set VERBOSITY default
+ALTER TABLE shop.i ADD COLUMN more int;
+\set VERBOSITY terse
+-- tables whose parent is elsewhere are of the schema too
+CREATE TABLE elsewhere.base (id int);
+CREATE TABLE shop.heir (tenant_id text) INHERITS (elsewhere.base);
+SELECT protected FROM platpat.protected_tables WHERE table_name = 'shop.heir'::regclass;
+SELECT count(*) > 0 AS acted FROM platpat.unprotect('shop.heir');
+SELECT DISTINCT object FROM platpat.protect_schema('shop');
+
 -- what is dropped is forgotten
 DROP TABLE shop.c, shop.d;
 SELECT count(*) FROM platpat.protections WHERE table_name::text ~ '^[0-9]+$';
@@ -137,10 +154,16 @@ ROLLBACK TO a;
 ALTER TABLE shop.orders ADD COLUMN x int DEFAULT 99 REFERENCES shop.shared;
 ROLLBACK TO a;
 CREATE TABLE shop.keys (id int PRIMARY KEY);
-ALTER TABLE shop.orders ADD COLUMN x int REFERENCES shop.keys;
-ALTER TABLE shop.orders ADD COLUMN y int DEFAULT 99 REFERENCES shop.keys;
+ALTER TABLE shop.orders ADD COLUMN x serial REFERENCES shop.keys;
 ROLLBACK;
-ALTER TABLE shop.orders ADD COLUMN x int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+CREATE TABLE shop.keys (id int PRIMARY KEY);
+ALTER TABLE shop.orders ADD COLUMN x int REFERENCES shop.keys;
+\set VERBOSITY default
+ALTER TABLE shop.orders ADD COLUMN y int DEFAULT 99 REFERENCES shop.keys;
+\set VERBOSITY terse
+ALTER TABLE shop.orders ALTER COLUMN customer TYPE bigint;
+SELECT count(*) FROM shop.orders;
+ALTER TABLE shop.orders ADD COLUMN z int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
 -- a partition brings its own foreign key, checked before it is attached
 CREATE TABLE shop.parts (tenant_id text NOT NULL, id int, customer int,
     FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers) PARTITION BY LIST (id);

@@ -113,6 +113,43 @@ SELECT * FROM shop.child;
 SELECT * FROM ONLY shop.parent;
 RESET ROLE;
 
+-- a child of a parent that is not protected stands for itself
+RESET ROLE;
+SET ROLE regress_owner;
+SELECT count(*) > 0 AS acted FROM platpat.unprotect('shop.parent');
+CREATE TABLE shop.base (id int);
+CREATE TABLE shop.heir (tenant_id text) INHERITS (shop.base);
+INSERT INTO shop.heir VALUES (1, NULL);
+SELECT platpat.protect('shop.heir');
+DELETE FROM shop.heir;
+SELECT action FROM platpat.protect('shop.heir');
+SELECT count(*) > 0 AS acted FROM platpat.unprotect('shop.heir');
+-- two parents: each protection stays while the other goes
+CREATE TABLE shop.mother (tenant_id text NOT NULL);
+CREATE TABLE shop.father (tenant_id text NOT NULL, org text NOT NULL);
+CREATE TABLE shop.both () INHERITS (shop.mother, shop.father);
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.mother');
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.father');
+SELECT DISTINCT object FROM platpat.unprotect('shop.mother');
+SELECT table_name, protected FROM platpat.protected_tables ORDER BY table_name::text;
+SELECT DISTINCT object FROM platpat.unprotect('shop.father') ORDER BY 1;
+-- but not by different columns
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.mother');
+SELECT platpat.protect('shop.father', 'org');
+SELECT count(*) > 0 AS acted FROM platpat.unprotect('shop.mother');
+-- a partition with a protection of its own keeps it
+CREATE TABLE shop.era (tenant_id text NOT NULL, id int) PARTITION BY LIST (id);
+CREATE TABLE shop.era_1 (tenant_id text NOT NULL, id int);
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.era_1');
+ALTER TABLE shop.era ATTACH PARTITION shop.era_1 FOR VALUES IN (1);
+SELECT count(*) > 0 AS acted FROM platpat.protect('shop.era');
+ALTER TABLE shop.era RENAME COLUMN tenant_id TO customer;
+SELECT * FROM platpat.protections ORDER BY table_name::text;
+SELECT DISTINCT object FROM platpat.unprotect('shop.era');
+SELECT table_name, tenant_column, protected FROM platpat.protected_tables ORDER BY table_name::text;
+SELECT count(*) > 0 AS acted FROM platpat.unprotect('shop.era_1');
+RESET ROLE;
+
 -- foreign partitions are refused, at once and later
 CREATE FOREIGN DATA WRAPPER regress_dummy;
 CREATE SERVER regress_server FOREIGN DATA WRAPPER regress_dummy;

@@ -78,6 +78,34 @@ ROLLBACK TO a;
 UPDATE platpat.protected_schemas SET tenant_column = 'x';
 ROLLBACK TO a;
 COMMIT;
+-- nor leaves something behind that belongs to the role
+BEGIN;
+SELECT platpat.as_admin('leave a door');
+SAVEPOINT a;
+CREATE FUNCTION pg_temp.door() RETURNS SETOF orders LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM orders';
+ROLLBACK TO a;
+CREATE TEMP VIEW door AS SELECT * FROM orders;
+ROLLBACK TO a;
+CREATE TEMP TABLE door AS SELECT * FROM orders;
+ROLLBACK TO a;
+GRANT SELECT ON orders TO PUBLIC;
+ROLLBACK TO a;
+\set VERBOSITY default
+SELECT * INTO TEMP door FROM orders;
+\set VERBOSITY terse
+ROLLBACK TO a;
+COMMIT;
+-- a ROLLBACK TO has left the role, and the end of the transaction does not go back
+BEGIN;
+SAVEPOINT a;
+SELECT platpat.as_admin('rolled back');
+ROLLBACK TO a;
+RESET ROLE;
+SET ROLE regress_app;
+COMMIT;
+SELECT current_user, current_setting('role');
+RESET ROLE;
+SET ROLE regress_ops;
 -- the role itself cannot be entered
 SET ROLE platpat_admin;
 SELECT reason FROM platpat.admin_log ORDER BY logged_at;

@@ -146,6 +146,18 @@ DECLARE c CURSOR FOR SELECT platpat.current_tenant();
 CLOSE c;
 SELECT platpat.set_tenant('globex');
 COMMIT;
+-- not by way of no tenant either
+BEGIN;
+DECLARE c CURSOR FOR SELECT i, platpat.current_tenant() FROM generate_series(1, 3) i;
+FETCH c;
+SELECT platpat.reset_tenant();
+SAVEPOINT a;
+SELECT platpat.set_tenant('globex');
+ROLLBACK TO a;
+RESET ALL;
+SELECT platpat.set_tenant('globex');
+ROLLBACK;
+SELECT platpat.set_tenant('acme', false);
 DO $$
 DECLARE i int;
 BEGIN
@@ -217,6 +229,19 @@ BEGIN
 END $$;
 CALL pg_temp.two();
 SELECT platpat.current_tenant_or_null() IS NULL AS none;
+-- an argument outlives the transactions of the procedure
+CREATE PROCEDURE pg_temp.keeps(t text) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. 3 LOOP
+        COMMIT;
+        PERFORM platpat.set_tenant('other' || i, false);
+    END LOOP;
+    COMMIT;
+    RAISE NOTICE 'argument %, tenant %', t, platpat.current_tenant();
+END $$;
+SELECT platpat.set_tenant('acme', false);
+CALL pg_temp.keeps(platpat.current_tenant());
+SELECT platpat.reset_tenant();
 
 -- a chained transaction starts without a tenant
 BEGIN;

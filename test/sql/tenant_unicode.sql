@@ -32,7 +32,12 @@ SELECT name, pg_temp.try(id) FROM (VALUES
     (13, 'emoji with joiner', U&'\+01F469\200D\+01F680'),
     (14, 'inner no-break space', U&'ac\00A0me'),
     (15, '126 bytes', repeat(U&'\20AC', 42)),
-    (16, '129 bytes', repeat(U&'\20AC', 43))) v(n, name, id)
+    (16, '129 bytes', repeat(U&'\20AC', 43)),
+    (17, 'Hangul filler', U&'ac\3164me'),
+    (18, 'blank Braille pattern', U&'ac\2800me'),
+    (19, 'tag', U&'acme\+0E0041'),
+    (20, 'variation selector', U&'acme\FE0F'),
+    (21, 'grapheme joiner', U&'ac\034Fme')) v(n, name, id)
 ORDER BY n;
 -- fullwidth digits are no number
 SELECT platpat.set_tenant(U&'\FF14\FF12', false) = '42' AS same;
