@@ -8,6 +8,8 @@
 #ifndef PLAT_COMPAT_H
 #define PLAT_COMPAT_H
 
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -24,8 +26,6 @@
 
 /* 16: one ownership check for every kind of object. */
 #if PG_VERSION_NUM < 160000
-#include "catalog/pg_class.h"
-#include "catalog/pg_namespace.h"
 static inline bool
 object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 {
