@@ -21,6 +21,8 @@ make_scratch() {
 # What git would know: tracked files and new ones, nothing that was built.
 # safe.directory, because the tree may belong to another user than root.
 copy_tree() {
+	local version
+	version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" "$top/platpat.control")
 	mkdir -p "$1"
 	if git -c safe.directory='*' -C "$top" rev-parse >/dev/null 2>&1; then
 		git -c safe.directory='*' -C "$top" ls-files -coz --exclude-standard |
@@ -29,7 +31,8 @@ copy_tree() {
 				[ ! -e "$top/$file" ] || printf '%s\0' "$file"
 			done
 	else
-		(cd "$top" && find . -type f ! -name '*.o' ! -name '*.so' ! -path './tmp_check/*' -print0)
+		(cd "$top" && find . -type f ! -name '*.o' ! -name '*.bc' ! -name '*.so' \
+			! -path "./sql/platpat--$version.sql" ! -path './tmp_check*' ! -path './results/*' -print0)
 	fi | tar -C "$top" --null --files-from=- -cf - | tar -C "$1" -xf -
 }
 
