@@ -9,11 +9,12 @@ TOP       := $(filter-out ./,$(dir $(firstword $(MAKEFILE_LIST))))
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(TOP)$(EXTENSION).control)
 
 # The install script is made of these parts, in this order.
-SQL_PARTS  = header.sql tenant.sql admin.sql policy.sql
+SQL_PARTS  = header.sql tenant.sql admin.sql policy.sql ring.sql
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA       = $(filter-out $(DATA_built),$(patsubst $(TOP)%,%,$(wildcard $(TOP)sql/$(EXTENSION)--*.sql)))
 
 OBJS        = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c)))
+SHLIB_LINK  = -lcrypto
 PG_CPPFLAGS = -DPLAT_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 PG_CFLAGS  += $(if $(WERROR),-Werror)

@@ -49,14 +49,16 @@ PG_FUNCTION_INFO_V1(plat_admin_grant);
 PG_FUNCTION_INFO_V1(plat_admin_revoke);
 PG_FUNCTION_INFO_V1(plat_admin_guard_table);
 
-static const char *const admin_functions[] = {
-	"platpat.as_admin(text)",
+static const char *const admin_grants[] = {
+	"EXECUTE ON FUNCTION platpat.as_admin(text)",
+	"EXECUTE ON FUNCTION platpat.status()",
+	"SELECT ON platpat.admin_log",
 	NULL
 };
 
 const PlatModule plat_admin_module = {
 	.name = "admin",
-	.admin_functions = admin_functions,
+	.admin_grants = admin_grants,
 };
 
 /* Called by the library's init: the table of modules, closed by NULL. */
@@ -280,16 +282,12 @@ change_grants(const char *command, const char *preposition, const char *role)
 
 	for (const PlatModule *const *m = known_modules; *m; m++)
 	{
-		const char *const *function = (*m)->admin_functions;
+		const char *const *grant = (*m)->admin_grants;
 
-		for (; function && *function; function++)
-			plat_sql_run(psprintf("%s EXECUTE ON FUNCTION %s %s %s",
-								  command, *function, preposition, quoted));
+		for (; grant && *grant; grant++)
+			plat_sql_run(psprintf("%s %s %s %s",
+								  command, *grant, preposition, quoted));
 	}
-	plat_sql_run(psprintf("%s EXECUTE ON FUNCTION platpat.status() %s %s",
-						  command, preposition, quoted));
-	plat_sql_run(psprintf("%s SELECT ON platpat.admin_log %s %s",
-						  command, preposition, quoted));
 }
 
 /* The role argument of grant_admin and revoke_admin, called by a superuser. */

@@ -13,14 +13,14 @@
  * be NULL.
  *
  * define_settings runs once from _PG_init, preloaded or not, and must not
- * raise.  admin_functions lists, as regprocedure text and closed by NULL, the
- * functions that platpat.grant_admin(role) hands out.
+ * raise.  admin_grants lists, closed by NULL, what platpat.grant_admin(role)
+ * hands out, as it stands between GRANT and TO.
  */
 typedef struct PlatModule
 {
 	const char *name;
 	void		(*define_settings) (void);
-	const char *const *admin_functions;
+	const char *const *admin_grants;
 } PlatModule;
 
 #endif							/* PLAT_MODULE_H */

@@ -26,6 +26,7 @@
 #include "compat.h"
 #include "module.h"
 #include "policy.h"
+#include "ring.h"
 #include "sql.h"
 #include "tenant.h"
 
@@ -36,6 +37,7 @@ static const PlatModule *const modules[] = {
 	&plat_tenant_module,
 	&plat_admin_module,
 	&plat_policy_module,
+	&plat_ring_module,
 	NULL
 };
 

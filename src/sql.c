@@ -92,26 +92,57 @@ plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
 	return SPI_processed;
 }
 
+/* Become the owner of a table of ours; returns whom to go back to. */
+static Oid
+become_owner(const char *table, int *context)
+{
+	Relation	rel = RelationIdGetRelation(plat_our_table(table));
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			user;
+
+	RelationClose(rel);
+	GetUserIdAndSecContext(&user, context);
+	SetUserIdAndSecContext(owner, *context | SECURITY_LOCAL_USERID_CHANGE);
+	return user;
+}
+
 /*
- * The same as the owner of our table, for reading and writing what the caller
- * has no privilege on.  An error restores the user with the transaction.
+ * Run a command as the owner of our table, for reading and writing what the
+ * caller has no privilege on.  An error restores the user with the
+ * transaction.
  */
 uint64
 plat_sql_as_owner(const char *table, const char *command, int nargs,
 				  Oid *types, Datum *values, const char *nulls)
 {
-	Relation	rel = RelationIdGetRelation(plat_our_table(table));
-	Oid			owner = rel->rd_rel->relowner;
-	Oid			user;
 	int			context;
-	uint64		rows;
+	Oid			user = become_owner(table, &context);
+	uint64		rows = plat_sql_query(command, nargs, types, values, nulls);
 
-	RelationClose(rel);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
-	rows = plat_sql_query(command, nargs, types, values, nulls);
 	SetUserIdAndSecContext(user, context);
 	return rows;
+}
+
+/*
+ * Read as the owner of our table what the active snapshot sees: for functions
+ * that answer for their statement and may run in parallel workers.
+ */
+uint64
+plat_sql_read(const char *table, const char *command, int nargs, Oid *types,
+			  Datum *values)
+{
+	int			context;
+	Oid			user = become_owner(table, &context);
+	int			level = plat_sql_pin();
+	int			code = SPI_execute_with_args(command, nargs, types, values,
+											 NULL, true, 0);
+
+	plat_sql_unpin(level);
+	SetUserIdAndSecContext(user, context);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_with_args failed with %s for: %s",
+			 SPI_result_code_string(code), command);
+	return SPI_processed;
 }
 
 /* The text of a value of the last query's result; NULL for SQL NULL. */

@@ -17,6 +17,8 @@ extern uint64 plat_sql_query(const char *command, int nargs, Oid *types,
 extern uint64 plat_sql_as_owner(const char *table, const char *command,
 								int nargs, Oid *types, Datum *values,
 								const char *nulls);
+extern uint64 plat_sql_read(const char *table, const char *command, int nargs,
+							Oid *types, Datum *values);
 extern char *plat_sql_value(uint64 row, int column);
 extern char *plat_clip(const char *text);
 extern char *plat_name_arg(FunctionCallInfo fcinfo, int argno,

@@ -1,6 +1,8 @@
 /*
  * tenant.h
  *		The current tenant, for other modules.
+ *
+ * Backend-local; each function is described in tenant.c.
  */
 #ifndef PLAT_TENANT_H
 #define PLAT_TENANT_H

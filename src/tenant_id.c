@@ -3,9 +3,13 @@
  *		What may be a tenant id, and how uuid and bigint ids are spelled.
  *
  * Pure functions of their arguments: no clock, no catalog, no error raised,
- * nothing shared.  A tenant id ends up in policies, log lines and storage
- * paths, so whatever could be read as another id, as a path or as terminal
- * control is refused here, once, for every way in.
+ * nothing allocated, nothing shared.  That is why a GUC check hook may call
+ * them, and why tests need no session for them.
+ *
+ * A tenant id ends up in policies, log lines and storage paths, so whatever
+ * could be read as another id, as a path or as terminal control is refused
+ * here, once, for every way in: set_tenant(), SET by a superuser, settings of
+ * roles and databases.
  */
 #include "postgres.h"
 
@@ -15,6 +19,7 @@
 
 #include "tenant_id.h"
 
+/* A closed range of Unicode code points: both ends belong to it. */
 /* A closed range of Unicode code points. */
 typedef struct CodeRange
 {
@@ -25,10 +30,12 @@ typedef struct CodeRange
 /*
  * Code points that show nothing and can make two ids look alike: C1 controls,
  * soft hyphen, joiners and fillers, direction marks and overrides, line
- * separators, variation selectors, tags.  Source: Default_Ignorable_Code_Point
- * and Bidi_Control of the Unicode Character Database, and the blank Braille
- * pattern.  U+200C and U+200D stay allowed: Persian and Indic spelling and
- * emoji need them.
+ * separators, variation selectors, tags.
+ *
+ * Source: Default_Ignorable_Code_Point and Bidi_Control of the Unicode
+ * Character Database, and the blank Braille pattern, which is neither and
+ * shows nothing all the same.  U+200C and U+200D stay allowed: Persian and
+ * Indic spelling and emoji need them.
  */
 static const CodeRange invisible[] = {
 	{0x0080, 0x009F}, {0x00AD, 0x00AD}, {0x034F, 0x034F}, {0x061C, 0x061C},
@@ -39,12 +46,20 @@ static const CodeRange invisible[] = {
 	{0xE0000, 0xE0FFF},
 };
 
-/* White space outside ASCII, refused at either end of an id. */
+/*
+ * White space outside ASCII, refused at either end of an id and allowed
+ * inside.  These are the code points of general category Zs; the other two
+ * that are white space, U+2028 and U+2029, are among the invisible ones.
+ */
 static const CodeRange spaces[] = {
 	{0x00A0, 0x00A0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x202F, 0x202F},
 	{0x205F, 0x205F}, {0x3000, 0x3000},
 };
 
+/*
+ * Whether code lies in one of count ranges.  A linear search: the tables are
+ * short, and ids that are all ASCII never come here.
+ */
 static bool
 in_ranges(pg_wchar code, const CodeRange *ranges, int count)
 {
@@ -55,9 +70,15 @@ in_ranges(pg_wchar code, const CodeRange *ranges, int count)
 }
 
 /*
- * Whether a byte of this encoding above 0x7F is the code point of the same
- * number, at least up to 0xA0: the encodings that reserve 0x80 to 0x9F for
- * control characters.
+ * Whether a byte above 0x7F of this encoding may be looked up in our tables
+ * as if it were a code point.  ISO 8859 reserves 0x80 to 0x9F for control
+ * characters, and has the no-break space at 0xA0; the soft hyphen is at 0xAD
+ * in those that have one.  What else stands in the upper half is not in the
+ * tables under these numbers.
+ *
+ * The ranges of the enum in mb/pg_wchar.h: PG_LATIN1 to PG_LATIN10 are the
+ * Latin parts of ISO 8859, PG_ISO_8859_5 to PG_ISO_8859_8 the others.  The
+ * Windows code pages use 0x80 to 0x9F for letters, so they are not meant.
  */
 static bool
 is_iso8859(int encoding)
@@ -67,10 +88,13 @@ is_iso8859(int encoding)
 }
 
 /*
- * The code point at p and its length in bytes; a letter without a meaning, 'x',
- * in encodings that we do not read.  A sequence that runs past end counts as
- * one byte; the server has verified text before us, so that only happens to
- * bytes which are not text.
+ * The code point at p, which lies before end, and in *len the bytes that it
+ * takes, at least one and never beyond end.  In encodings that we do not
+ * read, every byte above 0x7F counts as 'x', a letter that nothing is decided
+ * by.
+ *
+ * A sequence that runs past end counts as one byte, too.  The server has
+ * verified text before us, so that only happens to bytes which are not text.
  */
 static inline pg_wchar
 next_code(const char *p, const char *end, int encoding, int *len)
@@ -88,8 +112,9 @@ next_code(const char *p, const char *end, int encoding, int *len)
 }
 
 /*
- * Whether text holds a control character or an invisible one.  In UTF-8 and
- * the ISO 8859 encodings all of it is judged, in others only ASCII.
+ * Whether len bytes of text hold a control character or an invisible one;
+ * false for the empty string.  encoding is a pg_enc of the server side.  In
+ * UTF-8 and the ISO 8859 encodings all of it is judged, in others only ASCII.
  */
 bool
 plat_text_has_control(const char *text, size_t len, int encoding)
@@ -109,7 +134,11 @@ plat_text_has_control(const char *text, size_t len, int encoding)
 	return false;
 }
 
-/* Whether the character at p is white space. */
+/*
+ * Whether the character at p, which lies before end, is a space.  Of ASCII
+ * only ' ' counts: tabs and line ends are control characters and refused
+ * earlier.
+ */
 static bool
 is_space_at(const char *p, const char *end, int encoding)
 {
@@ -127,15 +156,25 @@ has_outer_space(const char *text, size_t len, int encoding)
 	const char *end = text + len;
 	const char *last = end - 1;
 
-	/* step back over the continuation bytes of the last character */
+	/*
+	 * Step back over the continuation bytes of the last character.  The other
+	 * encodings that we read have one byte per character, and in the rest a
+	 * byte that is no space is all that is looked for.
+	 */
 	while (encoding == PG_UTF8 && last > text && (*last & 0xC0) == 0x80)
 		last--;
 	return is_space_at(text, end, encoding) || is_space_at(last, end, encoding);
 }
 
 /*
- * Why id cannot be a tenant id: a constant that completes "Tenant ids ...",
- * or NULL when it can.  The caller deals with the empty string.
+ * Why the len bytes at id cannot be a tenant id: a constant, in English and
+ * without a full stop, that completes "Tenant ids ...", or NULL when they
+ * can.  encoding is that of the database.  The caller deals with the empty
+ * string, because that is another SQLSTATE (22004) and in the setting means
+ * "no tenant".
+ *
+ * The order of the rules is part of the answer: the length comes first, so
+ * that the others look at 128 bytes at most.
  */
 const char *
 plat_tenant_id_problem(const char *id, size_t len, int encoding)
@@ -143,6 +182,10 @@ plat_tenant_id_problem(const char *id, size_t len, int encoding)
 	Assert(len > 0);
 	if (len > PLAT_TENANT_MAX)
 		return "have at most 128 bytes";
+	/*
+	 * Separators of paths and, below, the two names that walk in a tree:
+	 * "tenants/<id>/" must stay one directory, whatever its reader is.
+	 */
 	if (memchr(id, '/', len) || memchr(id, '\\', len))
 		return "contain neither \"/\" nor \"\\\"";
 	if ((len == 1 && id[0] == '.') ||
@@ -155,6 +198,10 @@ plat_tenant_id_problem(const char *id, size_t len, int encoding)
 	return NULL;
 }
 
+/*
+ * The value of a hexadecimal digit of either case, or -1.  Not isxdigit(),
+ * which asks the locale.
+ */
 static int
 hex_digit(char c)
 {
@@ -168,9 +215,13 @@ hex_digit(char c)
 }
 
 /*
- * Parse the spellings of a uuid that PostgreSQL accepts: 32 hexadecimal
+ * Parse a zero-terminated uuid into *uuid; false when it is none, and then
+ * *uuid may be half written.
+ *
+ * The grammar is that of core's uuid_in (string_to_uuid): 32 hexadecimal
  * digits of either case, optional braces around all, an optional hyphen after
- * each group of four digits.
+ * each group of four digits.  It is repeated here because uuid_in raises,
+ * which a check hook must not.
  */
 bool
 plat_parse_uuid(const char *text, pg_uuid_t *uuid)
@@ -187,6 +238,7 @@ plat_parse_uuid(const char *text, pg_uuid_t *uuid)
 			return false;
 		uuid->data[i] = (unsigned char) (high << 4 | low);
 		p += 2;
+		/* Two bytes make a group of four digits; none follows the last. */
 		if (*p == '-' && i % 2 == 1 && i < UUID_LEN - 1)
 			p++;
 	}
@@ -195,7 +247,11 @@ plat_parse_uuid(const char *text, pg_uuid_t *uuid)
 	return *p == '\0';
 }
 
-/* Write the canonical spelling of uuid: 36 characters and the closing zero. */
+/*
+ * Write the canonical spelling of uuid, that of core's uuid_out: lower case,
+ * hyphens after 8, 12, 16 and 20 digits.  text has room for 37 bytes, 36
+ * characters and the closing zero.
+ */
 void
 plat_print_uuid(const pg_uuid_t *uuid, char *text)
 {
@@ -211,12 +267,22 @@ plat_print_uuid(const pg_uuid_t *uuid, char *text)
 	*text = '\0';
 }
 
-/* Parse an optional sign and decimal digits that fit into 64 bits. */
+/*
+ * Parse an optional sign and at least one decimal digit into *value; false
+ * when text is anything else or does not fit into 64 bits, and then *value is
+ * untouched.  Narrower than int8in, which takes spaces around the number and,
+ * since PostgreSQL 16, hexadecimal and underscores: an id has no need of
+ * them.
+ */
 bool
 plat_parse_bigint(const char *text, int64 *value)
 {
 	bool		negative = text[0] == '-';
 	const char *p = text + (negative || text[0] == '+' ? 1 : 0);
+	/*
+	 * The magnitude of PG_INT64_MIN is one more than that of PG_INT64_MAX,
+	 * and does not fit into int64: count unsigned, negate last.
+	 */
 	uint64		limit = (uint64) PG_INT64_MAX + (negative ? 1 : 0);
 	uint64		sum = 0;
 
@@ -226,6 +292,7 @@ plat_parse_bigint(const char *text, int64 *value)
 	{
 		unsigned	digit = (unsigned char) *p - '0';
 
+		/* The same as sum * 10 + digit > limit, without the overflow. */
 		if (digit > 9 || sum > (limit - digit) / 10)
 			return false;
 		sum = sum * 10 + digit;
@@ -239,7 +306,10 @@ plat_parse_bigint(const char *text, int64 *value)
 	return true;
 }
 
-/* Whether text is the one spelling that uuid output gives. */
+/*
+ * Whether text is the one spelling that uuid output gives, so that out(in(x))
+ * = x.  Only then is *uuid meant to be used.
+ */
 bool
 plat_is_canonical_uuid(const char *text, pg_uuid_t *uuid)
 {
@@ -251,7 +321,10 @@ plat_is_canonical_uuid(const char *text, pg_uuid_t *uuid)
 	return strcmp(text, canonical) == 0;
 }
 
-/* Whether text is the one spelling that bigint output gives. */
+/*
+ * Whether text is the one spelling that bigint output gives: no plus sign, no
+ * leading zeros, no "-0".  Only then is *value meant to be used.
+ */
 bool
 plat_is_canonical_bigint(const char *text, int64 *value)
 {

@@ -1,0 +1,385 @@
+/*
+ * ring_cache.c
+ *		Compiled rings of this backend, and when they are compiled anew.
+ *
+ * A lookup must answer for its statement's snapshot: rows of one statement,
+ * and the workers of one parallel query, never see two versions of a ring, a
+ * transaction sees its own changes, and ROLLBACK undoes them.  So a ring is
+ * compiled from the rows that the active snapshot sees.
+ *
+ * Triggers on the tables send a relcache invalidation of platpat.rings, which
+ * reaches every backend, standbys included, and counts up generation.  A ring
+ * that was compiled in the present generation is good for all later
+ * statements if the snapshot saw the latest version of it; otherwise, as in
+ * an old REPEATABLE READ snapshot or under an open cursor, it is good for
+ * that very snapshot only.  The hot path compares two numbers.
+ *
+ * Each ring has a memory context of its own below one that holds them all.
+ * Nothing is shared between backends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "ring.h"
+#include "sql.h"
+
+/* What tells one snapshot of a transaction from another. */
+typedef struct SnapshotMark
+{
+	LocalTransactionId lxid;
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		xcnt;
+	int32		subxcnt;
+	CommandId	curcid;
+} SnapshotMark;
+
+/* A key that was given to a shard by hand. */
+typedef struct Pin
+{
+	const char *key;
+	size_t		len;
+	int			shard;
+} Pin;
+
+struct PlatCachedRing
+{
+	char		name[PLAT_RING_NAME_MAX + 1];	/* hash key */
+	size_t		name_len;
+	MemoryContext context;		/* of all that follows; NULL if not compiled */
+	uint64		generation;		/* when it was compiled */
+	bool		is_latest;		/* the snapshot saw the latest version */
+	SnapshotMark mark;			/* the snapshot it was compiled from */
+	PlatRing	ring;
+	const char **servers;		/* of each shard, or NULL */
+	int			npins;
+	Pin		   *pins;			/* sorted by key */
+};
+
+static MemoryContext cache_context = NULL;
+static HTAB *cache = NULL;
+
+/* Counted up by every change of a ring that this backend hears of. */
+static uint64 generation = 1;
+
+/* The table whose invalidations count, as of the last compilation. */
+static Oid	rings_relid = InvalidOid;
+
+/* The ring of the last lookup. */
+static PlatCachedRing *last = NULL;
+
+/* Relcache callback: a change of the tables, or of everything. */
+static void
+on_invalidation(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == rings_relid)
+		generation++;
+}
+
+/* The mark of the active snapshot. */
+static SnapshotMark
+mark_snapshot(void)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	SnapshotMark mark;
+
+	memset(&mark, 0, sizeof(mark));
+	mark.lxid = plat_current_lxid();
+	mark.xmin = snapshot->xmin;
+	mark.xmax = snapshot->xmax;
+	mark.xcnt = snapshot->xcnt;
+	mark.subxcnt = snapshot->subxcnt;
+	mark.curcid = snapshot->curcid;
+	return mark;
+}
+
+/* Make the cache at the first lookup of this backend. */
+static void
+prepare_cache(void)
+{
+	HASHCTL		control = {
+		.keysize = PLAT_RING_NAME_MAX + 1,
+		.entrysize = sizeof(PlatCachedRing),
+	};
+
+	if (cache)
+		return;
+	cache_context = AllocSetContextCreate(CacheMemoryContext, "platpat rings",
+										  ALLOCSET_DEFAULT_SIZES);
+	control.hcxt = cache_context;
+	cache = hash_create("platpat rings", 16, &control,
+						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(on_invalidation, (Datum) 0);
+}
+
+/* Forget what was compiled. */
+static void
+discard(PlatCachedRing *cached)
+{
+	if (cached->context)
+		MemoryContextDelete(cached->context);
+	cached->context = NULL;
+}
+
+/* The version of a ring that the active snapshot sees; -1 if it sees none. */
+static int64
+read_version(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	if (plat_sql_read("rings", "SELECT version FROM platpat.rings"
+					  " WHERE ring = $1", 1, types, values) == 0)
+		return -1;
+	return atoll(plat_sql_value(0, 1));
+}
+
+/*
+ * Whether the version that was compiled is the latest there is.  A parallel
+ * query may not take a newer snapshot to find out; saying no costs its leader
+ * one compilation more.
+ */
+static bool
+is_latest_version(const char *name, int64 version)
+{
+	int64		latest;
+
+	if (IsInParallelMode())
+		return false;
+	PushActiveSnapshot(GetLatestSnapshot());
+	latest = read_version(name);
+	PopActiveSnapshot();
+	return latest == version;
+}
+
+/* Read the settings of a ring; 42704 if the snapshot sees none. */
+static int64
+read_ring(PlatCachedRing *cached)
+{
+	PlatRing   *ring = &cached->ring;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(cached->name)};
+
+	if (plat_sql_read("rings",
+					  "SELECT version, algorithm, hash, virtual_nodes,"
+					  " table_size FROM platpat.rings WHERE ring = $1",
+					  1, types, values) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("ring \"%s\" does not exist", cached->name),
+				 errhint("Make it with platpat.create_ring(ring).")));
+	if (!plat_ring_parse_algorithm(plat_sql_value(0, 2), &ring->algorithm) ||
+		!plat_ring_parse_hash(plat_sql_value(0, 3), &ring->hash))
+		elog(ERROR, "ring \"%s\" has an unknown algorithm or hash",
+			 cached->name);
+	ring->virtual_nodes = atoi(plat_sql_value(0, 4));
+	ring->table_size = atoi(plat_sql_value(0, 5));
+	return atoll(plat_sql_value(0, 1));
+}
+
+/*
+ * Read the shards in the order that the algorithm wants: by position, or by
+ * the bytes of their names.
+ */
+static void
+read_shards(PlatCachedRing *cached)
+{
+	PlatRing   *ring = &cached->ring;
+	Oid			types[] = {TEXTOID, BOOLOID};
+	Datum		values[2];
+	MemoryContext caller;
+	uint64		rows;
+
+	values[0] = CStringGetTextDatum(cached->name);
+	values[1] = BoolGetDatum(plat_ring_has_order(ring->algorithm));
+	rows = plat_sql_read("shards",
+						 "SELECT shard, weight, server FROM platpat.shards"
+						 " WHERE ring = $1"
+						 " ORDER BY CASE WHEN $2 THEN position END,"
+						 " shard COLLATE \"C\"",
+						 2, types, values);
+	if (rows > PLAT_RING_MAX_SHARDS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("ring \"%s\" has more than %d shards",
+						cached->name, PLAT_RING_MAX_SHARDS)));
+	caller = MemoryContextSwitchTo(cached->context);
+	ring->nshards = (int) rows;
+	ring->shards = palloc0(sizeof(PlatShard) * Max(rows, 1));
+	cached->servers = palloc0(sizeof(char *) * Max(rows, 1));
+	for (int i = 0; i < ring->nshards; i++)
+	{
+		const char *server = plat_sql_value(i, 3);
+
+		ring->shards[i].name = pstrdup(plat_sql_value(i, 1));
+		ring->shards[i].len = strlen(ring->shards[i].name);
+		ring->shards[i].weight = strtod(plat_sql_value(i, 2), NULL);
+		cached->servers[i] = server ? pstrdup(server) : NULL;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* Read the pinned keys, sorted by their bytes. */
+static void
+read_pins(PlatCachedRing *cached)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(cached->name)};
+	MemoryContext caller;
+	uint64		rows;
+
+	rows = plat_sql_read("pins",
+						 "SELECT key, shard FROM platpat.pins"
+						 " WHERE ring = $1 ORDER BY key COLLATE \"C\"",
+						 1, types, values);
+	caller = MemoryContextSwitchTo(cached->context);
+	cached->pins = MemoryContextAllocHuge(cached->context,
+										  sizeof(Pin) * Max(rows, 1));
+	cached->npins = 0;
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Pin		   *pin = &cached->pins[cached->npins];
+		const char *shard = plat_sql_value(i, 2);
+
+		pin->key = pstrdup(plat_sql_value(i, 1));
+		pin->len = strlen(pin->key);
+		pin->shard = -1;
+		for (int j = 0; j < cached->ring.nshards && pin->shard < 0; j++)
+		{
+			if (strcmp(cached->ring.shards[j].name, shard) == 0)
+				pin->shard = j;
+		}
+		cached->npins += pin->shard >= 0;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Compile a ring from what the active snapshot sees.  On error the entry
+ * stays uncompiled.
+ */
+static void
+compile(PlatCachedRing *cached)
+{
+	uint64		started = generation;
+	MemoryContext caller;
+	int64		version;
+	bool		is_latest;
+
+	discard(cached);
+	rings_relid = plat_our_table("rings");
+	cached->context = AllocSetContextCreate(cache_context, "platpat ring",
+											ALLOCSET_DEFAULT_SIZES);
+	cached->generation = 0;
+	memset(&cached->ring, 0, sizeof(PlatRing));
+
+	SPI_connect();
+	version = read_ring(cached);
+	read_shards(cached);
+	read_pins(cached);
+	is_latest = is_latest_version(cached->name, version);
+	SPI_finish();
+
+	caller = MemoryContextSwitchTo(cached->context);
+	plat_ring_build(&cached->ring);
+	MemoryContextSwitchTo(caller);
+	cached->mark = mark_snapshot();
+	cached->is_latest = is_latest;
+	cached->generation = started;
+}
+
+/* Whether what was compiled answers for the active snapshot. */
+static inline bool
+is_valid(const PlatCachedRing *cached)
+{
+	SnapshotMark mark;
+
+	if (cached->generation != generation)
+		return false;
+	if (cached->is_latest)
+		return true;
+	mark = mark_snapshot();
+	return memcmp(&mark, &cached->mark, sizeof(mark)) == 0;
+}
+
+/*
+ * The compiled ring of this name, good until the next call.  Raises 42704 if
+ * there is none.
+ */
+PlatCachedRing *
+plat_ring_get(const char *name, size_t len)
+{
+	char		key[PLAT_RING_NAME_MAX + 1];
+	bool		found;
+
+	if (last && last->name_len == len && memcmp(last->name, name, len) == 0 &&
+		is_valid(last))
+		return last;
+
+	if (len > PLAT_RING_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("ring \"%s\" does not exist",
+						plat_clip(pnstrdup(name, len)))));
+	memset(key, 0, sizeof(key));
+	memcpy(key, name, len);
+	prepare_cache();
+	last = hash_search(cache, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		last->context = NULL;
+		last->name_len = len;
+		last->generation = 0;
+	}
+	if (!is_valid(last))
+		compile(last);
+	return last;
+}
+
+/* The ring itself. */
+const PlatRing *
+plat_ring_compiled(const PlatCachedRing *cached)
+{
+	return &cached->ring;
+}
+
+/* The shard that key is pinned to, or -1. */
+int
+plat_ring_pin(const PlatCachedRing *cached, const char *key, size_t len)
+{
+	int			low = 0;
+	int			high = cached->npins;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		const Pin  *pin = &cached->pins[middle];
+		int			order = memcmp(pin->key, key, Min(pin->len, len));
+
+		if (order == 0)
+			order = pin->len < len ? -1 : pin->len > len;
+		if (order == 0)
+			return pin->shard;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return -1;
+}
+
+/* The foreign server of a shard, or NULL. */
+const char *
+plat_ring_server(const PlatCachedRing *cached, int shard)
+{
+	return cached->servers[shard];
+}

@@ -1,0 +1,721 @@
+/*
+ * ring_table.c
+ *		The tables of rings: triggers that keep them sound, and the functions
+ *		that write them.
+ *
+ * Editing the tables by SQL is as good as calling the functions, so all the
+ * rules are in the triggers.  A change of a shard or a pin first updates the
+ * version of its ring, which makes writers of one ring wait for each other
+ * and tells readers whether they have the latest.  The statement triggers
+ * send the relcache invalidation that the cache of every backend waits for.
+ *
+ * Rows are written as the owner of the tables: EXECUTE on the functions, or a
+ * grant on the tables, is what decides who may.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "ring.h"
+#include "sql.h"
+
+/* Greatest weight; beyond it one shard would own everything anyway. */
+#define MAX_WEIGHT 1000000.0
+
+#define MAX_VIRTUAL_NODES 10000
+#define MIN_TABLE_SIZE 65537
+#define MAX_TABLE_SIZE PLAT_RING_MAX_POINTS
+
+/* The ring whose change the running statement has noted already. */
+static struct
+{
+	LocalTransactionId lxid;
+	SubTransactionId subid;
+	PlatAlgorithm algorithm;
+	char		ring[PLAT_RING_NAME_MAX + 1];
+}			touched;
+
+PG_FUNCTION_INFO_V1(plat_ring_check_ring);
+PG_FUNCTION_INFO_V1(plat_ring_check_shard);
+PG_FUNCTION_INFO_V1(plat_ring_check_pin);
+PG_FUNCTION_INFO_V1(plat_ring_changed);
+PG_FUNCTION_INFO_V1(plat_ring_create);
+PG_FUNCTION_INFO_V1(plat_ring_drop);
+PG_FUNCTION_INFO_V1(plat_ring_add_shard);
+PG_FUNCTION_INFO_V1(plat_ring_remove_shard);
+PG_FUNCTION_INFO_V1(plat_ring_alter_shard);
+PG_FUNCTION_INFO_V1(plat_ring_pin_key);
+PG_FUNCTION_INFO_V1(plat_ring_unpin_key);
+PG_FUNCTION_INFO_V1(plat_ring_remember_removal);
+PG_FUNCTION_INFO_V1(plat_ring_apply_removal);
+
+/* Raise 22023 with a detail about what is allowed. */
+static void
+refuse_value(const char *message, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", message), errdetail("%s", detail)));
+}
+
+/* Check the name of a ring or a shard: 22004 if missing, 22023 if bad. */
+static void
+check_name(const char *what, const char *name)
+{
+	const char *problem;
+
+	if (name == NULL || name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null or empty", what)));
+	problem = plat_ring_name_problem(name);
+	if (problem)
+		refuse_value(psprintf("invalid %s \"%s\"", what, plat_clip(name)),
+					 psprintf("Names %s.", problem));
+}
+
+/* The trigger data, or an error if not called as a row trigger. */
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("not called by the trigger manager")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/* The row that a trigger is about: the new one, or the old one of DELETE. */
+static HeapTuple
+trigger_row(const TriggerData *trigger)
+{
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+}
+
+/* The text of a column of a row, or NULL. */
+static char *
+column_text(const TriggerData *trigger, HeapTuple row, const char *column)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	int			number = SPI_fnumber(desc, column);
+
+	return SPI_getvalue(row, desc, number);
+}
+
+/* The same as a number; NaN for NULL. */
+static double
+column_number(const TriggerData *trigger, HeapTuple row, const char *column)
+{
+	char	   *text = column_text(trigger, row, column);
+
+	return text ? strtod(text, NULL) : get_float8_nan();
+}
+
+/* A copy of the row with another value in an integer column. */
+static HeapTuple
+with_integer(const TriggerData *trigger, HeapTuple row, const char *column,
+			 int32 value)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	int			number = SPI_fnumber(desc, column);
+	Datum		datum = Int32GetDatum(value);
+	bool		isnull = false;
+
+	return heap_modify_tuple_by_cols(row, desc, 1, &number, &datum, &isnull);
+}
+
+/* Check the settings of a ring. */
+static void
+check_settings(const char *algorithm, const char *hash, double virtual_nodes,
+			   double table_size)
+{
+	PlatAlgorithm parsed_algorithm;
+	PlatKeyHash parsed_hash;
+
+	if (algorithm == NULL || !plat_ring_parse_algorithm(algorithm,
+														&parsed_algorithm))
+		refuse_value(psprintf("unknown algorithm \"%s\"",
+							  algorithm ? plat_clip(algorithm) : "null"),
+					 "Algorithms are md5, ketama, rendezvous, maglev, jump and modulo.");
+	if (hash == NULL || !plat_ring_parse_hash(hash, &parsed_hash))
+		refuse_value(psprintf("unknown hash \"%s\"",
+							  hash ? plat_clip(hash) : "null"),
+					 "Hashes are xxh64 and partition.");
+	if (!(virtual_nodes >= 1 && virtual_nodes <= MAX_VIRTUAL_NODES))
+		refuse_value(psprintf("virtual_nodes is %g", virtual_nodes),
+					 "It is a number from 1 to 10000.");
+	if (!(table_size >= MIN_TABLE_SIZE && table_size <= MAX_TABLE_SIZE) ||
+		!plat_ring_is_prime((int) table_size))
+		refuse_value(psprintf("table_size is %g", table_size),
+					 "It is a prime number from 65537 to 16777216.");
+}
+
+/*
+ * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  A ring that is
+ * inserted over the shipped one of the same name, as a restore does, updates
+ * that instead.
+ */
+Datum
+plat_ring_check_ring(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+	HeapTuple	row = trigger_row(trigger);
+	char	   *ring = column_text(trigger, row, "ring");
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID};
+	Datum		values[5];
+	uint64		updated;
+
+	check_name("ring", ring);
+	check_settings(column_text(trigger, row, "algorithm"),
+				   column_text(trigger, row, "hash"),
+				   column_number(trigger, row, "virtual_nodes"),
+				   column_number(trigger, row, "table_size"));
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		strcmp(ring, "default") != 0)
+		return PointerGetDatum(row);
+
+	values[0] = CStringGetTextDatum(ring);
+	values[1] = CStringGetTextDatum(column_text(trigger, row, "algorithm"));
+	values[2] = CStringGetTextDatum(column_text(trigger, row, "hash"));
+	values[3] = Int32GetDatum((int32) column_number(trigger, row, "virtual_nodes"));
+	values[4] = Int32GetDatum((int32) column_number(trigger, row, "table_size"));
+	SPI_connect();
+	updated = plat_sql_as_owner("rings",
+								"UPDATE platpat.rings SET algorithm = $2,"
+								" hash = $3, virtual_nodes = $4,"
+								" table_size = $5, version = version + 1"
+								" WHERE ring = $1",
+								5, types, values, NULL);
+	SPI_finish();
+	return PointerGetDatum(updated > 0 ? NULL : row);
+}
+
+/*
+ * Note a change of a ring, and wait for those who are changing it.  Returns
+ * whether there is such a ring, and what it is.  A statement that changes
+ * many rows of one ring notes that once: ring_changed() forgets it.
+ */
+static bool
+touch_ring(const char *ring, PlatAlgorithm *algorithm)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(ring)};
+
+	if (touched.lxid == plat_current_lxid() &&
+		touched.subid == GetCurrentSubTransactionId() &&
+		strcmp(touched.ring, ring) == 0)
+	{
+		*algorithm = touched.algorithm;
+		return true;
+	}
+	if (plat_sql_as_owner("rings",
+						  "UPDATE platpat.rings SET version = version + 1"
+						  " WHERE ring = $1 RETURNING algorithm",
+						  1, types, values, NULL) == 0)
+		return false;
+	if (!plat_ring_parse_algorithm(plat_sql_value(0, 1), algorithm))
+		elog(ERROR, "ring \"%s\" has an unknown algorithm", ring);
+	touched.lxid = plat_current_lxid();
+	touched.subid = GetCurrentSubTransactionId();
+	touched.algorithm = *algorithm;
+	strlcpy(touched.ring, ring, sizeof(touched.ring));
+	return true;
+}
+
+/* Raise 42704: the ring of a new shard or pin does not exist. */
+static void
+no_such_ring(const char *ring)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("ring \"%s\" does not exist", plat_clip(ring)),
+			 errhint("Make it with platpat.create_ring(ring).")));
+}
+
+/* The position behind all shards of a ring. */
+static int32
+next_position(const char *ring)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(ring)};
+
+	plat_sql_as_owner("shards",
+					  "SELECT coalesce(max(position) + 1, 0)"
+					  " FROM platpat.shards WHERE ring = $1",
+					  1, types, values, NULL);
+	return atoi(plat_sql_value(0, 1));
+}
+
+/* Raise 55000 unless the shard is the last of its ring. */
+static void
+check_is_last(const char *ring, const char *shard, int32 position)
+{
+	if (position + 1 >= next_position(ring))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot remove or move shard \"%s\" of ring \"%s\"",
+					shard, ring),
+			 errdetail("Algorithms jump and modulo number the shards: only the last can go."),
+			 errhint("Rings by md5, ketama, rendezvous and maglev can lose any shard.")));
+}
+
+/* Check a new or changed row of a shard; returns the row to store. */
+static HeapTuple
+check_shard_row(const TriggerData *trigger, HeapTuple row,
+				PlatAlgorithm algorithm)
+{
+	double		weight = column_number(trigger, row, "weight");
+	char	   *position = column_text(trigger, row, "position");
+
+	check_name("shard", column_text(trigger, row, "shard"));
+	if (!(weight >= 0 && weight <= MAX_WEIGHT))
+		refuse_value(psprintf("weight is %g", weight),
+					 "It is a number from 0 to 1000000.");
+	if (weight != 1 && plat_ring_has_order(algorithm))
+		refuse_value(psprintf("weight is %g", weight),
+					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
+	if (position == NULL)
+		return with_integer(trigger, row, "position",
+							next_position(column_text(trigger, row, "ring")));
+	if (atoi(position) < 0)
+		refuse_value(psprintf("position is %s", position),
+					 "Positions begin with 0.");
+	return row;
+}
+
+/* BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.shards. */
+Datum
+plat_ring_check_shard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+	HeapTuple	row = trigger_row(trigger);
+	HeapTuple	old = trigger->tg_trigtuple;
+	bool		is_new = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
+	char	   *ring = column_text(trigger, row, "ring");
+	PlatAlgorithm algorithm;
+	bool		exists;
+
+	check_name("ring", ring);
+	SPI_connect();
+	exists = touch_ring(ring, &algorithm);
+	/* a ring that is gone takes its shards along */
+	if (!exists && is_new)
+		no_such_ring(ring);
+	if (exists && !is_new && plat_ring_has_order(algorithm) &&
+		(TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
+		 column_number(trigger, row, "position") !=
+		 column_number(trigger, old, "position")))
+		check_is_last(column_text(trigger, old, "ring"),
+					  column_text(trigger, old, "shard"),
+					  (int32) column_number(trigger, old, "position"));
+	SPI_finish();
+	if (!exists || TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		return PointerGetDatum(row);
+	SPI_connect();
+	row = check_shard_row(trigger, row, algorithm);
+	row = SPI_copytuple(row);
+	SPI_finish();
+	return PointerGetDatum(row);
+}
+
+/* BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. */
+Datum
+plat_ring_check_pin(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+	HeapTuple	row = trigger_row(trigger);
+	char	   *ring = column_text(trigger, row, "ring");
+	char	   *key = column_text(trigger, row, "key");
+	PlatAlgorithm algorithm;
+	bool		exists;
+
+	check_name("ring", ring);
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null")));
+	SPI_connect();
+	exists = touch_ring(ring, &algorithm);
+	SPI_finish();
+	if (!exists && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		no_such_ring(ring);
+	return PointerGetDatum(row);
+}
+
+/*
+ * Refuse what no row is to blame for alone: rings with too many shards or
+ * points (54000), and weights in a ring that became jump or modulo (22023).
+ */
+static void
+check_rings(void)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[2];
+	const char *ring;
+
+	values[0] = Int32GetDatum(PLAT_RING_MAX_SHARDS);
+	values[1] = Int32GetDatum(PLAT_RING_MAX_POINTS);
+	if (plat_sql_as_owner("shards",
+						  "SELECT r.ring, r.algorithm FROM platpat.rings r"
+						  " JOIN platpat.shards s ON s.ring = r.ring"
+						  " GROUP BY r.ring, r.algorithm"
+						  " HAVING count(*) > $1 OR r.algorithm = 'md5'"
+						  "  AND sum(round(s.weight * r.virtual_nodes)) > $2"
+						  " OR r.algorithm IN ('jump', 'modulo')"
+						  "  AND bool_or(s.weight <> 1) LIMIT 1",
+						  2, types, values, NULL) == 0)
+		return;
+	ring = plat_sql_value(0, 1);
+	if (strcmp(plat_sql_value(0, 2), "jump") == 0 ||
+		strcmp(plat_sql_value(0, 2), "modulo") == 0)
+		refuse_value(psprintf("ring \"%s\" has weights", ring),
+					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("ring \"%s\" is too large", ring),
+			 errdetail("A ring has at most %d shards, and an md5 ring %d points, virtual_nodes for each shard of weight 1.",
+					   PLAT_RING_MAX_SHARDS, PLAT_RING_MAX_POINTS)));
+}
+
+/*
+ * AFTER statement trigger of all three tables: check what the rows make
+ * together, and tell every backend.  It is the table of rings that is
+ * invalidated, whichever has changed.
+ */
+Datum
+plat_ring_changed(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	SPI_connect();
+	check_rings();
+	SPI_finish();
+	touched.lxid = InvalidLocalTransactionId;
+	CacheInvalidateRelcacheByRelid(plat_our_table("rings"));
+	return PointerGetDatum(NULL);
+}
+
+/* A text argument as a C string; NULL for SQL NULL. */
+static char *
+text_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/* The argument as a Datum, with its null flag as SPI wants it. */
+static Datum
+pass_arg(FunctionCallInfo fcinfo, int argno, char *null)
+{
+	*null = PG_ARGISNULL(argno) ? 'n' : ' ';
+	return PG_ARGISNULL(argno) ? (Datum) 0 : PG_GETARG_DATUM(argno);
+}
+
+/* Whether a ring of this name exists. */
+static bool
+ring_exists(const char *ring)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(ring)};
+
+	return plat_sql_as_owner("rings", "SELECT FROM platpat.rings"
+							 " WHERE ring = $1", 1, types, values, NULL) > 0;
+}
+
+/* Add the shards that create_ring() was given, in their order. */
+static void
+add_shards(const char *ring, ArrayType *shards)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	Datum	   *elements;
+	bool	   *missing;
+	int			count;
+
+	deconstruct_array(shards, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &missing, &count);
+	values[0] = CStringGetTextDatum(ring);
+	for (int i = 0; i < count; i++)
+	{
+		values[1] = elements[i];
+		nulls[1] = missing[i] ? 'n' : ' ';
+		plat_sql_as_owner("shards", "INSERT INTO platpat.shards (ring, shard)"
+						  " VALUES ($1, $2)", 2, types, values, nulls);
+	}
+}
+
+/*
+ * platpat.create_ring(ring text, algorithm text, virtual_nodes int,
+ * hash text, shards text[], table_size int) returns void
+ */
+Datum
+plat_ring_create(PG_FUNCTION_ARGS)
+{
+	char	   *ring = text_arg(fcinfo, 0);
+	Oid			types[] = {TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID};
+	Datum		values[5];
+	char		nulls[5];
+
+	check_name("ring", ring);
+	values[0] = pass_arg(fcinfo, 0, &nulls[0]);
+	values[1] = pass_arg(fcinfo, 1, &nulls[1]);
+	values[2] = pass_arg(fcinfo, 2, &nulls[2]);
+	values[3] = pass_arg(fcinfo, 3, &nulls[3]);
+	values[4] = pass_arg(fcinfo, 5, &nulls[4]);
+	SPI_connect();
+	if (ring_exists(ring))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("ring \"%s\" already exists", ring)));
+	plat_sql_as_owner("rings",
+					  "INSERT INTO platpat.rings"
+					  " (ring, algorithm, virtual_nodes, hash, table_size)"
+					  " VALUES ($1, $2, $3, $4, $5)", 5, types, values, nulls);
+	if (!PG_ARGISNULL(4))
+		add_shards(ring, PG_GETARG_ARRAYTYPE_P(4));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* platpat.drop_ring(ring text) returns void */
+Datum
+plat_ring_drop(PG_FUNCTION_ARGS)
+{
+	char	   *ring = text_arg(fcinfo, 0);
+	Oid			types[] = {TEXTOID};
+	Datum		values[1];
+
+	check_name("ring", ring);
+	values[0] = CStringGetTextDatum(ring);
+	SPI_connect();
+	if (plat_sql_as_owner("rings", "DELETE FROM platpat.rings"
+						  " WHERE ring = $1", 1, types, values, NULL) == 0)
+		no_such_ring(ring);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Raise 42704 if a foreign server of this name does not exist. */
+static void
+check_server(FunctionCallInfo fcinfo, int argno)
+{
+	if (!PG_ARGISNULL(argno))
+		(void) get_foreign_server_oid(NameStr(*PG_GETARG_NAME(argno)), false);
+}
+
+/*
+ * platpat.add_shard(shard text, ring text, weight float8, server name)
+ * returns void
+ */
+Datum
+plat_ring_add_shard(PG_FUNCTION_ARGS)
+{
+	char	   *shard = text_arg(fcinfo, 0);
+	char	   *ring = text_arg(fcinfo, 1);
+	Oid			types[] = {TEXTOID, TEXTOID, FLOAT8OID, NAMEOID};
+	Datum		values[4];
+	char		nulls[4];
+
+	check_name("shard", shard);
+	check_name("ring", ring);
+	check_server(fcinfo, 3);
+	for (int i = 0; i < 4; i++)
+		values[i] = pass_arg(fcinfo, i, &nulls[i]);
+	SPI_connect();
+	if (plat_sql_as_owner("shards",
+						  "SELECT FROM platpat.shards"
+						  " WHERE shard = $1 AND ring = $2",
+						  4, types, values, nulls) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("shard \"%s\" already exists in ring \"%s\"",
+						shard, ring)));
+	plat_sql_as_owner("shards",
+					  "INSERT INTO platpat.shards (shard, ring, weight, server)"
+					  " VALUES ($1, $2, $3, $4)", 4, types, values, nulls);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Raise 42704: there is no such shard, or no such ring. */
+static void
+no_such_shard(const char *shard, const char *ring)
+{
+	if (!ring_exists(ring))
+		no_such_ring(ring);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("shard \"%s\" does not exist in ring \"%s\"",
+					plat_clip(shard), ring)));
+}
+
+/* platpat.remove_shard(shard text, ring text) returns void */
+Datum
+plat_ring_remove_shard(PG_FUNCTION_ARGS)
+{
+	char	   *shard = text_arg(fcinfo, 0);
+	char	   *ring = text_arg(fcinfo, 1);
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+
+	check_name("shard", shard);
+	check_name("ring", ring);
+	values[0] = CStringGetTextDatum(shard);
+	values[1] = CStringGetTextDatum(ring);
+	SPI_connect();
+	if (plat_sql_as_owner("shards",
+						  "DELETE FROM platpat.shards"
+						  " WHERE shard = $1 AND ring = $2",
+						  2, types, values, NULL) == 0)
+		no_such_shard(shard, ring);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * platpat.alter_shard(shard text, ring text, weight float8, server name)
+ * returns void; NULL leaves a value as it is, an empty server removes it.
+ */
+Datum
+plat_ring_alter_shard(PG_FUNCTION_ARGS)
+{
+	char	   *shard = text_arg(fcinfo, 0);
+	char	   *ring = text_arg(fcinfo, 1);
+	Oid			types[] = {TEXTOID, TEXTOID, FLOAT8OID, NAMEOID};
+	Datum		values[4];
+	char		nulls[4];
+
+	check_name("shard", shard);
+	check_name("ring", ring);
+	if (!PG_ARGISNULL(3) && NameStr(*PG_GETARG_NAME(3))[0] != '\0')
+		check_server(fcinfo, 3);
+	for (int i = 0; i < 4; i++)
+		values[i] = pass_arg(fcinfo, i, &nulls[i]);
+	SPI_connect();
+	if (plat_sql_as_owner("shards",
+						  "UPDATE platpat.shards"
+						  " SET weight = coalesce($3, weight),"
+						  " server = nullif(coalesce($4, server), '')"
+						  " WHERE shard = $1 AND ring = $2",
+						  4, types, values, nulls) == 0)
+		no_such_shard(shard, ring);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* platpat.pin_key(key text, shard text, ring text) returns void */
+Datum
+plat_ring_pin_key(PG_FUNCTION_ARGS)
+{
+	char	   *key = text_arg(fcinfo, 0);
+	char	   *shard = text_arg(fcinfo, 1);
+	char	   *ring = text_arg(fcinfo, 2);
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[3];
+
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null")));
+	check_name("shard", shard);
+	check_name("ring", ring);
+	values[0] = CStringGetTextDatum(key);
+	values[1] = CStringGetTextDatum(shard);
+	values[2] = CStringGetTextDatum(ring);
+	SPI_connect();
+	if (plat_sql_as_owner("pins",
+						  "INSERT INTO platpat.pins (key, shard, ring)"
+						  " SELECT $1, shard, ring FROM platpat.shards"
+						  " WHERE shard = $2 AND ring = $3"
+						  " ON CONFLICT (ring, key) DO UPDATE"
+						  " SET shard = excluded.shard",
+						  3, types, values, NULL) == 0)
+		no_such_shard(shard, ring);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* platpat.unpin_key(key text, ring text) returns void */
+Datum
+plat_ring_unpin_key(PG_FUNCTION_ARGS)
+{
+	char	   *key = text_arg(fcinfo, 0);
+	char	   *ring = text_arg(fcinfo, 1);
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null")));
+	check_name("ring", ring);
+	values[0] = CStringGetTextDatum(key);
+	values[1] = CStringGetTextDatum(ring);
+	SPI_connect();
+	if (!ring_exists(ring))
+		no_such_ring(ring);
+	plat_sql_as_owner("pins",
+					  "DELETE FROM platpat.pins WHERE key = $1 AND ring = $2",
+					  2, types, values, NULL);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * AFTER INSERT OR DELETE row trigger of platpat.rings: a dump of a database
+ * whose shipped ring was dropped must say so, because CREATE EXTENSION brings
+ * it back before the restore.
+ */
+Datum
+plat_ring_remember_removal(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+	char	   *ring = column_text(trigger, trigger_row(trigger), "ring");
+
+	if (strcmp(ring, "default") != 0)
+		return PointerGetDatum(NULL);
+	SPI_connect();
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		plat_sql_as_owner("removed_defaults",
+						  "INSERT INTO platpat.removed_defaults"
+						  " VALUES ('rings', 'default')"
+						  " ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
+	else
+		plat_sql_as_owner("removed_defaults",
+						  "DELETE FROM platpat.removed_defaults"
+						  " WHERE table_name = 'rings' AND key = 'default'",
+						  0, NULL, NULL, NULL);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+/* AFTER INSERT row trigger of platpat.removed_defaults, for a restore. */
+Datum
+plat_ring_apply_removal(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	SPI_connect();
+	plat_sql_as_owner("rings",
+					  "DELETE FROM platpat.rings r"
+					  " USING platpat.removed_defaults d"
+					  " WHERE d.table_name = 'rings' AND r.ring = d.key",
+					  0, NULL, NULL, NULL);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
