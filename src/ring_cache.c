@@ -130,17 +130,22 @@ discard(PlatCachedRing *cached)
 	cached->context = NULL;
 }
 
-/* The version of a ring that the active snapshot sees; -1 if it sees none. */
-static int64
+/*
+ * The version of a ring that the active snapshot sees, as text; empty if it
+ * sees none.  The transaction that wrote the row is part of it: a ring that
+ * was dropped and made again counts its changes from the beginning.
+ */
+static const char *
 read_version(const char *name)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
 
-	if (plat_sql_read("rings", "SELECT version FROM platpat.rings"
-					  " WHERE ring = $1", 1, types, values) == 0)
-		return -1;
-	return atoll(plat_sql_value(0, 1));
+	if (plat_sql_read("rings", "SELECT concat(xmin, '.', version)"
+					  " FROM platpat.rings WHERE ring = $1",
+					  1, types, values) == 0)
+		return "";
+	return plat_sql_value(0, 1);
 }
 
 /*
@@ -149,20 +154,35 @@ read_version(const char *name)
  * one compilation more.
  */
 static bool
-is_latest_version(const char *name, int64 version)
+is_latest_version(const char *name, const char *version)
 {
-	int64		latest;
+	const char *latest;
 
 	if (IsInParallelMode())
 		return false;
 	PushActiveSnapshot(GetLatestSnapshot());
 	latest = read_version(name);
 	PopActiveSnapshot();
-	return latest == version;
+	return strcmp(latest, version) == 0;
+}
+
+/* Raise 42704, and keep no entry of a name that anybody can make up. */
+static void
+no_such_ring(PlatCachedRing *cached)
+{
+	char	   *name = pstrdup(cached->name);
+
+	discard(cached);
+	last = NULL;
+	hash_search(cache, name, HASH_REMOVE, NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("ring \"%s\" does not exist", plat_clip(name)),
+			 errhint("Make it with platpat.create_ring(ring).")));
 }
 
 /* Read the settings of a ring; 42704 if the snapshot sees none. */
-static int64
+static void
 read_ring(PlatCachedRing *cached)
 {
 	PlatRing   *ring = &cached->ring;
@@ -170,20 +190,16 @@ read_ring(PlatCachedRing *cached)
 	Datum		values[] = {CStringGetTextDatum(cached->name)};
 
 	if (plat_sql_read("rings",
-					  "SELECT version, algorithm, hash, virtual_nodes,"
-					  " table_size FROM platpat.rings WHERE ring = $1",
+					  "SELECT algorithm, hash, virtual_nodes, table_size"
+					  " FROM platpat.rings WHERE ring = $1",
 					  1, types, values) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("ring \"%s\" does not exist", cached->name),
-				 errhint("Make it with platpat.create_ring(ring).")));
-	if (!plat_ring_parse_algorithm(plat_sql_value(0, 2), &ring->algorithm) ||
-		!plat_ring_parse_hash(plat_sql_value(0, 3), &ring->hash))
+		no_such_ring(cached);
+	if (!plat_ring_parse_algorithm(plat_sql_value(0, 1), &ring->algorithm) ||
+		!plat_ring_parse_hash(plat_sql_value(0, 2), &ring->hash))
 		elog(ERROR, "ring \"%s\" has an unknown algorithm or hash",
 			 cached->name);
-	ring->virtual_nodes = atoi(plat_sql_value(0, 4));
-	ring->table_size = atoi(plat_sql_value(0, 5));
-	return atoll(plat_sql_value(0, 1));
+	ring->virtual_nodes = atoi(plat_sql_value(0, 3));
+	ring->table_size = atoi(plat_sql_value(0, 4));
 }
 
 /*
@@ -272,7 +288,6 @@ compile(PlatCachedRing *cached)
 {
 	uint64		started = generation;
 	MemoryContext caller;
-	int64		version;
 	bool		is_latest;
 
 	discard(cached);
@@ -283,10 +298,10 @@ compile(PlatCachedRing *cached)
 	memset(&cached->ring, 0, sizeof(PlatRing));
 
 	SPI_connect();
-	version = read_ring(cached);
+	read_ring(cached);
 	read_shards(cached);
 	read_pins(cached);
-	is_latest = is_latest_version(cached->name, version);
+	is_latest = is_latest_version(cached->name, read_version(cached->name));
 	SPI_finish();
 
 	caller = MemoryContextSwitchTo(cached->context);

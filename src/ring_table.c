@@ -126,17 +126,16 @@ column_number(const TriggerData *trigger, HeapTuple row, const char *column)
 	return text ? strtod(text, NULL) : get_float8_nan();
 }
 
-/* A copy of the row with another value in an integer column. */
+/* A copy of the row with another value in a column. */
 static HeapTuple
-with_integer(const TriggerData *trigger, HeapTuple row, const char *column,
-			 int32 value)
+with_value(const TriggerData *trigger, HeapTuple row, const char *column,
+		   Datum value)
 {
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
 	int			number = SPI_fnumber(desc, column);
-	Datum		datum = Int32GetDatum(value);
 	bool		isnull = false;
 
-	return heap_modify_tuple_by_cols(row, desc, 1, &number, &datum, &isnull);
+	return heap_modify_tuple_by_cols(row, desc, 1, &number, &value, &isnull);
 }
 
 /* Check the settings of a ring. */
@@ -166,9 +165,9 @@ check_settings(const char *algorithm, const char *hash, double virtual_nodes,
 }
 
 /*
- * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  A ring that is
- * inserted over the shipped one of the same name, as a restore does, updates
- * that instead.
+ * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  Every update counts
+ * the version up, whatever it sets.  A ring that is inserted over the shipped
+ * one of the same name, as a restore does, updates that instead.
  */
 Datum
 plat_ring_check_ring(PG_FUNCTION_ARGS)
@@ -185,8 +184,15 @@ plat_ring_check_ring(PG_FUNCTION_ARGS)
 				   column_text(trigger, row, "hash"),
 				   column_number(trigger, row, "virtual_nodes"),
 				   column_number(trigger, row, "table_size"));
-	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		strcmp(ring, "default") != 0)
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		double		version = column_number(trigger, trigger->tg_trigtuple,
+											"version");
+
+		return PointerGetDatum(with_value(trigger, row, "version",
+										  Int64GetDatum((int64) version + 1)));
+	}
+	if (strcmp(ring, "default") != 0)
 		return PointerGetDatum(row);
 
 	values[0] = CStringGetTextDatum(ring);
@@ -198,8 +204,7 @@ plat_ring_check_ring(PG_FUNCTION_ARGS)
 	updated = plat_sql_as_owner("rings",
 								"UPDATE platpat.rings SET algorithm = $2,"
 								" hash = $3, virtual_nodes = $4,"
-								" table_size = $5, version = version + 1"
-								" WHERE ring = $1",
+								" table_size = $5 WHERE ring = $1",
 								5, types, values, NULL);
 	SPI_finish();
 	return PointerGetDatum(updated > 0 ? NULL : row);
@@ -224,7 +229,7 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 		return true;
 	}
 	if (plat_sql_as_owner("rings",
-						  "UPDATE platpat.rings SET version = version + 1"
+						  "UPDATE platpat.rings SET version = version"
 						  " WHERE ring = $1 RETURNING algorithm",
 						  1, types, values, NULL) == 0)
 		return false;
@@ -235,6 +240,20 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 	touched.algorithm = *algorithm;
 	strlcpy(touched.ring, ring, sizeof(touched.ring));
 	return true;
+}
+
+/* The same for the ring that an updated row leaves. */
+static void
+touch_left_ring(const TriggerData *trigger, const char *ring)
+{
+	PlatAlgorithm algorithm;
+	char	   *left;
+
+	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		return;
+	left = column_text(trigger, trigger->tg_trigtuple, "ring");
+	if (strcmp(left, ring) != 0)
+		(void) touch_ring(left, &algorithm);
 }
 
 /* Raise 42704: the ring of a new shard or pin does not exist. */
@@ -291,8 +310,8 @@ check_shard_row(const TriggerData *trigger, HeapTuple row,
 		refuse_value(psprintf("weight is %g", weight),
 					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
 	if (position == NULL)
-		return with_integer(trigger, row, "position",
-							next_position(column_text(trigger, row, "ring")));
+		return with_value(trigger, row, "position",
+						  Int32GetDatum(next_position(column_text(trigger, row, "ring"))));
 	if (atoi(position) < 0)
 		refuse_value(psprintf("position is %s", position),
 					 "Positions begin with 0.");
@@ -313,6 +332,7 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 
 	check_name("ring", ring);
 	SPI_connect();
+	touch_left_ring(trigger, ring);
 	exists = touch_ring(ring, &algorithm);
 	/* a ring that is gone takes its shards along */
 	if (!exists && is_new)
@@ -351,6 +371,7 @@ plat_ring_check_pin(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key must not be null")));
 	SPI_connect();
+	touch_left_ring(trigger, ring);
 	exists = touch_ring(ring, &algorithm);
 	SPI_finish();
 	if (!exists && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
