@@ -23,7 +23,10 @@
 
 #include "hash.h"
 
-/* The five primes of XXH64, from its specification. */
+/*
+ * The five primes of XXH64, from the specification of the xxHash project; the
+ * algorithm is defined by them and by the rotations below.
+ */
 #define PRIME64_1 UINT64CONST(0x9E3779B185EBCA87)
 #define PRIME64_2 UINT64CONST(0xC2B2AE3D27D4EB4F)
 #define PRIME64_3 UINT64CONST(0x165667B19E3779F9)
@@ -71,6 +74,10 @@ plat_md5(const void *data, size_t len, uint8 *digest)
 	MD5_Final(digest, &context);
 }
 
+/*
+ * Eight bytes as XXH64 reads them: little endian on every machine, so that
+ * the hash is the same everywhere; memcpy, because keys are not aligned.
+ */
 static inline uint64
 read64(const uint8 *p)
 {
@@ -83,6 +90,9 @@ read64(const uint8 *p)
 	return value;
 }
 
+/*
+ * The same for four bytes.
+ */
 static inline uint32
 read32(const uint8 *p)
 {
@@ -95,25 +105,38 @@ read32(const uint8 *p)
 	return value;
 }
 
+/*
+ * Rotate left by 1 to 63 bits; compilers make one instruction of it.
+ */
 static inline uint64
 rotate64(uint64 value, int bits)
 {
 	return (value << bits) | (value >> (64 - bits));
 }
 
+/*
+ * The round function: mix eight bytes of input into a lane.
+ */
 static inline uint64
 xxh64_round(uint64 lane, uint64 input)
 {
 	return rotate64(lane + input * PRIME64_2, 31) * PRIME64_1;
 }
 
+/*
+ * Mix a finished lane into the hash.
+ */
 static inline uint64
 xxh64_merge(uint64 hash, uint64 lane)
 {
 	return (hash ^ xxh64_round(0, lane)) * PRIME64_1 + PRIME64_4;
 }
 
-/* The stripes of 32 bytes that long input begins with; moves *p behind them. */
+/*
+ * The stripes of 32 bytes that input of at least that length begins with, in
+ * four lanes that a processor works on side by side. Moves *p behind them;
+ * what is left is shorter than a stripe.
+ */
 static uint64
 xxh64_stripes(const uint8 **p, const uint8 *end, uint64 seed)
 {
@@ -138,7 +161,10 @@ xxh64_stripes(const uint8 **p, const uint8 *end, uint64 seed)
 }
 
 /*
- * XXH64 of data, after the specification of the xxHash project.
+ * XXH64 of len bytes with a seed, after the specification of the xxHash
+ * project. len may be 0 and data anything then. Not a cryptographic hash: who
+ * chooses keys can choose their owner, which is why pins and plans exist, and
+ * why nothing here decides about access.
  */
 uint64
 plat_xxh64(const void *data, size_t len, uint64 seed)

@@ -44,6 +44,11 @@ PG_FUNCTION_INFO_V1(plat_ring_partition_uuid);
 PG_FUNCTION_INFO_V1(plat_ring_partition_bigint);
 PG_FUNCTION_INFO_V1(plat_ring_partition_int);
 
+/*
+ * What administrators get. The tables are among it, because editing them is
+ * as good as calling the functions; TRUNCATE is not, because a foreign key
+ * would refuse it alone.
+ */
 static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.create_ring(text, text, int, text, text[], int)",
 	"EXECUTE ON FUNCTION platpat.drop_ring(text)",
@@ -61,7 +66,11 @@ const PlatModule plat_ring_module = {
 	.admin_grants = admin_grants,
 };
 
-/* Raise 22004 for an argument that must not be NULL. */
+/*
+ * Raise 22004 for an argument that must not be NULL. The functions are not
+ * STRICT: a NULL key would give a NULL shard, and an application would go on
+ * with it.
+ */
 static void
 refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
 {
@@ -71,7 +80,10 @@ refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
 				 errmsg("%s must not be null", what)));
 }
 
-/* The ring that an argument names, compiled. */
+/*
+ * The ring that an argument names, compiled for the active snapshot; good
+ * until the next call. Raises 22004, 42704.
+ */
 static PlatCachedRing *
 ring_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -82,7 +94,10 @@ ring_arg(FunctionCallInfo fcinfo, int argno)
 	return plat_ring_get(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
 
-/* Raise 55000: no shard of the ring can own a key. */
+/*
+ * Raise 55000: no shard of the ring can own a key, because there is none or
+ * all have weight 0.
+ */
 static void
 no_owner(const char *ring)
 {
@@ -92,7 +107,10 @@ no_owner(const char *ring)
 			 errhint("Add one with platpat.add_shard(shard, ring).")));
 }
 
-/* The owner of a key: where it is pinned, or what the algorithm says. */
+/*
+ * The owner of a key: where it is pinned, or what the algorithm says.
+ * ring_argno is the argument that named the ring, for the error.
+ */
 static int
 find_owner(FunctionCallInfo fcinfo, int ring_argno, const PlatCachedRing *ring,
 		   const char *key, size_t len)
@@ -106,7 +124,10 @@ find_owner(FunctionCallInfo fcinfo, int ring_argno, const PlatCachedRing *ring,
 	return shard;
 }
 
-/* The name of the owner of a key, as a new text. */
+/*
+ * The name of the owner of a key, as a new text in the caller's memory: a
+ * pointer into the ring would not outlive its next compilation.
+ */
 static Datum
 shard_for(FunctionCallInfo fcinfo, const char *key, size_t len)
 {
@@ -117,7 +138,14 @@ shard_for(FunctionCallInfo fcinfo, const char *key, size_t len)
 	return PointerGetDatum(cstring_to_text_with_len(s->name, (int) s->len));
 }
 
-/* platpat.shard_for(key text, ring text) returns text */
+/*
+ * platpat.shard_for(key text, ring text) returns text: STABLE, PARALLEL SAFE,
+ * PUBLIC.
+ *
+ * The shard that owns a key. Raises 22004 for NULL, 42704 for an unknown
+ * ring, 55000 for one without shards, 0A000 if it needs MD5 and OpenSSL has
+ * none.
+ */
 Datum
 plat_ring_shard_for_text(PG_FUNCTION_ARGS)
 {
@@ -128,7 +156,10 @@ plat_ring_shard_for_text(PG_FUNCTION_ARGS)
 	return shard_for(fcinfo, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
 }
 
-/* platpat.shard_for(key uuid, ring text) returns text */
+/*
+ * platpat.shard_for(key uuid, ring text) returns text: the same by the text
+ * form of the key, lower case with hyphens, without allocating it.
+ */
 Datum
 plat_ring_shard_for_uuid(PG_FUNCTION_ARGS)
 {
@@ -139,7 +170,10 @@ plat_ring_shard_for_uuid(PG_FUNCTION_ARGS)
 	return shard_for(fcinfo, key, 36);
 }
 
-/* platpat.shard_for(key bigint, ring text) returns text */
+/*
+ * platpat.shard_for(key bigint, ring text) returns text: the same by the
+ * decimal digits of the key. Smaller integer types come here, too.
+ */
 Datum
 plat_ring_shard_for_bigint(PG_FUNCTION_ARGS)
 {
@@ -223,7 +257,13 @@ plat_ring_server_for(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(namein, CStringGetDatum(server));
 }
 
-/* platpat.ring_share(ring text) returns setof (shard text, share float8) */
+/*
+ * platpat.ring_share(ring text) returns setof (shard text, share float8):
+ * STABLE, PARALLEL SAFE, PUBLIC.
+ *
+ * The share of all keys that each shard owns, between 0 and 1; pins are left
+ * out. All are 0 in a ring that cannot own keys. Raises 22004, 42704.
+ */
 Datum
 plat_ring_share(PG_FUNCTION_ARGS)
 {
@@ -272,7 +312,9 @@ names_arg(FunctionCallInfo fcinfo, int argno, char ***names)
 	return count;
 }
 
-/* Order shards by the bytes of their names. */
+/*
+ * Order shards by the bytes of their names, as COLLATE "C" does in the cache.
+ */
 static int
 compare_shards(const void *left, const void *right)
 {
@@ -280,7 +322,9 @@ compare_shards(const void *left, const void *right)
 				  ((const PlatShard *) right)->name);
 }
 
-/* Index of the shard of this name among the first count, or -1. */
+/*
+ * Index of the shard of this name among the first count, or -1.
+ */
 static int
 find_shard(const PlatShard *shards, int count, const char *name)
 {
@@ -292,7 +336,10 @@ find_shard(const PlatShard *shards, int count, const char *name)
 	return -1;
 }
 
-/* Take one shard out of a planned ring. */
+/*
+ * Take one shard out of a planned ring; 42704 if it has none of this name,
+ * 55000 if the algorithm lets only the last one go.
+ */
 static void
 plan_removal(PlatRing *ring, const char *name)
 {
@@ -313,7 +360,10 @@ plan_removal(PlatRing *ring, const char *name)
 			sizeof(PlatShard) * (ring->nshards - at));
 }
 
-/* Put one shard of weight 1 into a planned ring. */
+/*
+ * Put one shard of weight 1 into a planned ring, whose array has room for it;
+ * 42710 if there is one of this name. name is not copied.
+ */
 static void
 plan_addition(PlatRing *ring, const char *name)
 {
@@ -376,7 +426,10 @@ plat_ring_plan(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* A ring compiled from arguments, kept at the call site. */
+/*
+ * A ring compiled from arguments, kept at the call site in fn_extra: a query
+ * calls with the same array for row after row.
+ */
 typedef struct ArgumentRing
 {
 	MemoryContext context;
@@ -385,7 +438,11 @@ typedef struct ArgumentRing
 	PlatRing	ring;
 } ArgumentRing;
 
-/* Compile the shards of argument 1. */
+/*
+ * Compile the shards of argument 1 into the memory context of the call site.
+ * An error leaves kept->shards NULL, so that the next call compiles anew.
+ * Raises 22004, 22023, 42710, 54000.
+ */
 static void
 compile_arguments(FunctionCallInfo fcinfo, ArgumentRing *kept,
 				  PlatAlgorithm algorithm, int parameter)
@@ -415,7 +472,10 @@ compile_arguments(FunctionCallInfo fcinfo, ArgumentRing *kept,
 	MemoryContextSwitchTo(caller);
 }
 
-/* The owner of key among the shards of argument 1. */
+/*
+ * The owner of key, argument 0, among the shards of argument 1. parameter is
+ * virtual_nodes or table_size, checked by the caller.
+ */
 static Datum
 hash_among(FunctionCallInfo fcinfo, PlatAlgorithm algorithm, int parameter)
 {
@@ -451,7 +511,14 @@ hash_among(FunctionCallInfo fcinfo, PlatAlgorithm algorithm, int parameter)
 	return CStringGetTextDatum(kept->ring.shards[shard].name);
 }
 
-/* platpat.consistent_hash(key text, shards text[], virtual_nodes int) */
+/*
+ * platpat.consistent_hash(key text, shards text[], virtual_nodes int) returns
+ * text: IMMUTABLE, PARALLEL SAFE, PUBLIC.
+ *
+ * The md5 ring over these shards, all of weight 1. Immutable means what it
+ * says: the list of shards is part of an index or a generated column, and
+ * another list is another expression. Raises 22004, 22023, 42710.
+ */
 Datum
 plat_ring_consistent_hash(PG_FUNCTION_ARGS)
 {
@@ -464,14 +531,23 @@ plat_ring_consistent_hash(PG_FUNCTION_ARGS)
 	return hash_among(fcinfo, PLAT_RING_MD5, PG_GETARG_INT32(2));
 }
 
-/* platpat.rendezvous_hash(key text, shards text[]) returns text */
+/*
+ * platpat.rendezvous_hash(key text, shards text[]) returns text: IMMUTABLE,
+ * PARALLEL SAFE, PUBLIC. Raises 22004, 22023, 42710.
+ */
 Datum
 plat_ring_rendezvous_hash(PG_FUNCTION_ARGS)
 {
 	return hash_among(fcinfo, PLAT_RING_RENDEZVOUS, 0);
 }
 
-/* platpat.maglev_hash(key text, shards text[], table_size int) returns text */
+/*
+ * platpat.maglev_hash(key text, shards text[], table_size int) returns text:
+ * IMMUTABLE, PARALLEL SAFE, PUBLIC.
+ *
+ * Any prime will do as table_size here, so that published tables can be
+ * checked; rings want 65537 and more. Raises 22004, 22023, 42710.
+ */
 Datum
 plat_ring_maglev_hash(PG_FUNCTION_ARGS)
 {
@@ -485,7 +561,10 @@ plat_ring_maglev_hash(PG_FUNCTION_ARGS)
 	return hash_among(fcinfo, PLAT_RING_MAGLEV, PG_GETARG_INT32(2));
 }
 
-/* The number of buckets, argument 1. */
+/*
+ * The number of buckets, argument 1, after a key that is not NULL either;
+ * 22004 or 22023.
+ */
 static int32
 buckets_arg(FunctionCallInfo fcinfo)
 {
@@ -499,7 +578,13 @@ buckets_arg(FunctionCallInfo fcinfo)
 	return PG_GETARG_INT32(1);
 }
 
-/* platpat.jump_hash(key bigint, buckets int) returns int */
+/*
+ * platpat.jump_hash(key bigint, buckets int) returns int: IMMUTABLE, PARALLEL
+ * SAFE, PUBLIC.
+ *
+ * The key is taken as it is, as an unsigned number, and not hashed:
+ * sequential numbers are fine, jump hash mixes them. Raises 22004, 22023.
+ */
 Datum
 plat_ring_jump_hash(PG_FUNCTION_ARGS)
 {
@@ -508,7 +593,11 @@ plat_ring_jump_hash(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(plat_jump((uint64) PG_GETARG_INT64(0), buckets));
 }
 
-/* platpat.modulo_hash(key text, buckets int) returns int */
+/*
+ * platpat.modulo_hash(key text, buckets int) returns int: IMMUTABLE, PARALLEL
+ * SAFE, PUBLIC. The unsigned XXH64 of the key modulo buckets. Raises 22004,
+ * 22023.
+ */
 Datum
 plat_ring_modulo_hash(PG_FUNCTION_ARGS)
 {
@@ -519,7 +608,11 @@ plat_ring_modulo_hash(PG_FUNCTION_ARGS)
 										VARSIZE_ANY_EXHDR(key), 0) % buckets));
 }
 
-/* platpat.xxh64(key text, seed bigint) returns bigint */
+/*
+ * platpat.xxh64(key text, seed bigint) returns bigint: IMMUTABLE, PARALLEL
+ * SAFE, STRICT, PUBLIC. The 64 bits as a signed number, SQL having no other;
+ * to_hex() shows them.
+ */
 Datum
 plat_ring_xxh64(PG_FUNCTION_ARGS)
 {
@@ -530,7 +623,14 @@ plat_ring_xxh64(PG_FUNCTION_ARGS)
 									   (uint64) PG_GETARG_INT64(1)));
 }
 
-/* platpat.partition_hash(key text) returns bigint */
+/*
+ * platpat.partition_hash(key text) returns bigint: IMMUTABLE, PARALLEL SAFE,
+ * STRICT, PUBLIC.
+ *
+ * What HASH partitioning by a text column computes, so that a client finds
+ * the partition without asking: the number, unsigned, modulo the modulus is
+ * the remainder.
+ */
 Datum
 plat_ring_partition_text(PG_FUNCTION_ARGS)
 {
@@ -540,7 +640,11 @@ plat_ring_partition_text(PG_FUNCTION_ARGS)
 												VARSIZE_ANY_EXHDR(key)));
 }
 
-/* The partition hash of a value whose type has this extended hash function. */
+/*
+ * The partition hash of a value whose type has this extended hash function;
+ * the seed is core's for partitioning and part of every partitioned table, so
+ * it cannot change.
+ */
 static Datum
 partition_value(PGFunction function, Datum value)
 {
@@ -550,21 +654,28 @@ partition_value(PGFunction function, Datum value)
 	return Int64GetDatum((int64) plat_partition_combine(hash));
 }
 
-/* platpat.partition_hash(key uuid) returns bigint */
+/*
+ * The same for a uuid column.
+ */
 Datum
 plat_ring_partition_uuid(PG_FUNCTION_ARGS)
 {
 	return partition_value(uuid_hash_extended, PG_GETARG_DATUM(0));
 }
 
-/* platpat.partition_hash(key bigint) returns bigint */
+/*
+ * The same for a bigint column.
+ */
 Datum
 plat_ring_partition_bigint(PG_FUNCTION_ARGS)
 {
 	return partition_value(hashint8extended, PG_GETARG_DATUM(0));
 }
 
-/* platpat.partition_hash(key int) returns bigint */
+/*
+ * The same for an integer column; equal numbers hash alike as integer and
+ * bigint, as they must within one operator family.
+ */
 Datum
 plat_ring_partition_int(PG_FUNCTION_ARGS)
 {

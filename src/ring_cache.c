@@ -32,7 +32,11 @@
 #include "ring.h"
 #include "sql.h"
 
-/* What tells one snapshot of a transaction from another. */
+/*
+ * What tells one snapshot of a backend from another. Two snapshots of one
+ * transaction that agree in all this see the same rows: what the first did
+ * not see because it was in progress is in progress for the second, too.
+ */
 typedef struct SnapshotMark
 {
 	LocalTransactionId lxid;
@@ -43,7 +47,9 @@ typedef struct SnapshotMark
 	CommandId	curcid;
 } SnapshotMark;
 
-/* A key that was given to a shard by hand. */
+/*
+ * A key that was given to a shard by hand.
+ */
 typedef struct Pin
 {
 	const char *key;
@@ -51,6 +57,11 @@ typedef struct Pin
 	int			shard;
 } Pin;
 
+/*
+ * A ring of this backend. Entries of the hash table stay where they are, so a
+ * pointer is good until the ring turns out not to exist; what is compiled is
+ * replaced whole.
+ */
 struct PlatCachedRing
 {
 	char		name[PLAT_RING_NAME_MAX + 1];	/* hash key */
@@ -68,16 +79,31 @@ struct PlatCachedRing
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
 
-/* Counted up by every change of a ring that this backend hears of. */
+/*
+ * Counted up by every change of a ring that this backend hears of. 64 bits do
+ * not wrap; an entry with 0 is never valid.
+ */
 static uint64 generation = 1;
 
-/* The table whose invalidations count, as of the last compilation. */
+/*
+ * The table whose invalidations count, as of the last compilation. When the
+ * extension is dropped and made again, the invalidation of the old table
+ * still arrives under the old OID, and the next compilation finds the new
+ * one.
+ */
 static Oid	rings_relid = InvalidOid;
 
-/* The ring of the last lookup. */
+/*
+ * The ring of the last lookup: queries ask one ring for many keys, and this
+ * spares the hash table. NULL or a compiled entry.
+ */
 static PlatCachedRing *last = NULL;
 
-/* Relcache callback: a change of the tables, or of everything. */
+/*
+ * Relcache callback: platpat.rings has changed, or so much that the backend
+ * missed what. Runs wherever invalidations are accepted, inside of a
+ * compilation too, so it only counts.
+ */
 static void
 on_invalidation(Datum arg, Oid relid)
 {
@@ -85,7 +111,10 @@ on_invalidation(Datum arg, Oid relid)
 		generation++;
 }
 
-/* The mark of the active snapshot. */
+/*
+ * The mark of the active snapshot. Cleared first, because marks are compared
+ * as bytes.
+ */
 static SnapshotMark
 mark_snapshot(void)
 {
@@ -102,7 +131,10 @@ mark_snapshot(void)
 	return mark;
 }
 
-/* Make the cache at the first lookup of this backend. */
+/*
+ * Make the cache at the first lookup of this backend; it lives as long as the
+ * backend does. The callback cannot be taken back, hence once.
+ */
 static void
 prepare_cache(void)
 {
@@ -121,7 +153,9 @@ prepare_cache(void)
 	CacheRegisterRelcacheCallback(on_invalidation, (Datum) 0);
 }
 
-/* Forget what was compiled. */
+/*
+ * Forget what was compiled; the entry stays, for the next compilation.
+ */
 static void
 discard(PlatCachedRing *cached)
 {
@@ -166,7 +200,10 @@ is_latest_version(const char *name, const char *version)
 	return strcmp(latest, version) == 0;
 }
 
-/* Raise 42704, and keep no entry of a name that anybody can make up. */
+/*
+ * Raise 42704, and keep no entry: names come from callers, who could fill the
+ * memory of a pooled backend with names that they make up.
+ */
 static void
 no_such_ring(PlatCachedRing *cached)
 {
@@ -181,7 +218,10 @@ no_such_ring(PlatCachedRing *cached)
 			 errhint("Make it with platpat.create_ring(ring).")));
 }
 
-/* Read the settings of a ring; 42704 if the snapshot sees none. */
+/*
+ * Read the settings of a ring; 42704 if the snapshot sees none. The triggers
+ * let no unknown algorithm or hash in, so finding one is XX000.
+ */
 static void
 read_ring(PlatCachedRing *cached)
 {
@@ -244,7 +284,11 @@ read_shards(PlatCachedRing *cached)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Read the pinned keys, sorted by their bytes. */
+/*
+ * Read the pinned keys, sorted by their bytes for the binary search. A
+ * foreign key makes the shard of a pin one of the ring, so that all find
+ * theirs.
+ */
 static void
 read_pins(PlatCachedRing *cached)
 {
@@ -312,7 +356,11 @@ compile(PlatCachedRing *cached)
 	cached->generation = started;
 }
 
-/* Whether what was compiled answers for the active snapshot. */
+/*
+ * Whether what was compiled answers for the active snapshot: nothing has
+ * changed since, and the snapshot that it was compiled from saw the latest or
+ * is this one.
+ */
 static inline bool
 is_valid(const PlatCachedRing *cached)
 {
@@ -360,14 +408,19 @@ plat_ring_get(const char *name, size_t len)
 	return last;
 }
 
-/* The ring itself. */
+/*
+ * The ring itself, for the algorithms.
+ */
 const PlatRing *
 plat_ring_compiled(const PlatCachedRing *cached)
 {
 	return &cached->ring;
 }
 
-/* The shard that key is pinned to, or -1. */
+/*
+ * The shard that key is pinned to, or -1. Pins are few, so most rings answer
+ * without a comparison.
+ */
 int
 plat_ring_pin(const PlatCachedRing *cached, const char *key, size_t len)
 {
@@ -392,7 +445,10 @@ plat_ring_pin(const PlatCachedRing *cached, const char *key, size_t len)
 	return -1;
 }
 
-/* The foreign server of a shard, or NULL. */
+/*
+ * The foreign server of a shard, by its index, or NULL. The name was right
+ * when it was given; the server may have been dropped or renamed since.
+ */
 const char *
 plat_ring_server(const PlatCachedRing *cached, int shard)
 {

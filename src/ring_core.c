@@ -21,9 +21,16 @@
 #include "ring.h"
 #include "tenant_id.h"
 
-/* Groups of four points that ketama gives a server of average weight. */
+/*
+ * Groups of four points that ketama gives a server of average weight: one md5
+ * makes one group, 40 groups make its 160 points.
+ */
 #define KETAMA_GROUPS 40
 
+/*
+ * The names of algorithms and hashes as the tables and docs/ring.md spell
+ * them. A name that is in use cannot change: it is in the tables of users.
+ */
 static const char *const algorithm_names[] = {
 	[PLAT_RING_MD5] = "md5",
 	[PLAT_RING_KETAMA] = "ketama",
@@ -38,7 +45,10 @@ static const char *const hash_names[] = {
 	[PLAT_KEY_PARTITION] = "partition",
 };
 
-/* Find an algorithm by its name. */
+/*
+ * Find an algorithm by its name, spelled exactly as in the table above.
+ * Returns false, and leaves *found alone, if there is none.
+ */
 bool
 plat_ring_parse_algorithm(const char *name, PlatAlgorithm *found)
 {
@@ -52,7 +62,9 @@ plat_ring_parse_algorithm(const char *name, PlatAlgorithm *found)
 	return false;
 }
 
-/* Find a hash of keys by its name. */
+/*
+ * Find a hash of keys by its name; like plat_ring_parse_algorithm().
+ */
 bool
 plat_ring_parse_hash(const char *name, PlatKeyHash *found)
 {
@@ -80,7 +92,11 @@ plat_ring_name_problem(const char *name)
 	return NULL;
 }
 
-/* Whether value is a prime number. */
+/*
+ * Whether value is a prime number, by trial division: at most 2,048 steps for
+ * the greatest table size. Maglev needs one, because only then does every
+ * step from 1 to size - 1 visit all entries of the table.
+ */
 bool
 plat_ring_is_prime(int value)
 {
@@ -96,14 +112,20 @@ plat_ring_is_prime(int value)
 	return true;
 }
 
-/* Whether the algorithm numbers shards by position instead of by name. */
+/*
+ * Whether the algorithm numbers shards by position instead of by name. Such
+ * rings grow and shrink at the end only, and know no weights.
+ */
 bool
 plat_ring_has_order(PlatAlgorithm algorithm)
 {
 	return algorithm == PLAT_RING_JUMP || algorithm == PLAT_RING_MODULO;
 }
 
-/* The 64-bit hash of a key, for all algorithms but md5 and ketama. */
+/*
+ * The 64-bit hash of a key, for all algorithms but md5 and ketama, which have
+ * their own. Keys are bytes: no collation and no encoding counts.
+ */
 static inline uint64
 hash_key(const PlatRing *ring, const char *key, size_t len)
 {
@@ -112,7 +134,10 @@ hash_key(const PlatRing *ring, const char *key, size_t len)
 	return plat_xxh64(key, len, 0);
 }
 
-/* The bytes of a digest as a big-endian number: the more significant half. */
+/*
+ * Eight bytes of a digest as a big-endian number. The md5 ring compares
+ * digests as numbers of 128 bits, of which this is one half.
+ */
 static inline uint64
 big_endian64(const uint8 *bytes)
 {
@@ -122,7 +147,10 @@ big_endian64(const uint8 *bytes)
 	return pg_ntoh64(value);
 }
 
-/* Four bytes of a digest as a little-endian number. */
+/*
+ * Four bytes of a digest as a little-endian number, which is how libketama
+ * makes points and places of keys on every machine.
+ */
 static inline uint32
 little_endian32(const uint8 *bytes)
 {
@@ -130,7 +158,10 @@ little_endian32(const uint8 *bytes)
 		(uint32) bytes[2] << 16 | (uint32) bytes[3] << 24;
 }
 
-/* Where a key stands on the circle of md5 or ketama. */
+/*
+ * Where a key stands on the circle of md5 or ketama. A ketama place has 32
+ * bits; they are the leading ones here, so that one lookup serves both.
+ */
 static void
 locate(const PlatRing *ring, const char *key, size_t len, PlatPoint *place)
 {
@@ -166,7 +197,13 @@ compare_points(const void *left, const void *right)
 	return a->shard < b->shard ? -1 : a->shard > b->shard;
 }
 
-/* How many points the md5 ring, or groups of them ketama, gives a shard. */
+/*
+ * How many points the md5 ring, or groups of them ketama, gives a shard. md5:
+ * weight times virtual_nodes, rounded half to even as round(double precision)
+ * does. ketama: the very arithmetic of libketama, floats, double constant and
+ * all, because one point more or less is another continuum. Shards of weight
+ * 0 get none and do not count as servers.
+ */
 static double
 count_points(const PlatRing *ring, const PlatShard *shard)
 {
@@ -180,7 +217,10 @@ count_points(const PlatRing *ring, const PlatShard *shard)
 						   (double) (float) ring->nactive));
 }
 
-/* Add the points of one shard of an md5 ring. */
+/*
+ * Add the points of one shard of an md5 ring: the digests of "name:0",
+ * "name:1" and so on.
+ */
 static void
 add_md5_points(PlatRing *ring, uint32 shard, int count)
 {
@@ -200,7 +240,10 @@ add_md5_points(PlatRing *ring, uint32 shard, int count)
 	}
 }
 
-/* Add the points of one server of a ketama continuum. */
+/*
+ * Add the points of one server of a ketama continuum: each digest of
+ * "name-0", "name-1" and so on makes four.
+ */
 static void
 add_ketama_points(PlatRing *ring, uint32 shard, int groups)
 {
@@ -247,7 +290,12 @@ index_points(PlatRing *ring)
 	}
 }
 
-/* Put every shard of an md5 or ketama ring on the circle. */
+/*
+ * Put every shard of an md5 or ketama ring on the circle, sort the points and
+ * index them. The triggers keep rings below the limit on points; it is
+ * checked again, because plan_ring() and the immutable forms compile shards
+ * that no table holds.
+ */
 static void
 build_circle(PlatRing *ring)
 {
@@ -279,7 +327,12 @@ build_circle(PlatRing *ring)
 	index_points(ring);
 }
 
-/* What one shard still has to fill into a maglev table. */
+/*
+ * What one shard still has to fill into a maglev table: its permutation of
+ * the entries is offset, offset + skip, offset + 2 skip and so on, modulo the
+ * size; target is the number of turns, times the greatest weight, that it has
+ * had.
+ */
 typedef struct MaglevTurn
 {
 	uint64		offset;
@@ -288,7 +341,11 @@ typedef struct MaglevTurn
 	double		target;
 } MaglevTurn;
 
-/* Take the next free entry of a shard's permutation. */
+/*
+ * Take the next free entry of a shard's permutation. There is one: the size
+ * is prime, so the permutation visits all entries, and the caller stops when
+ * the table is full.
+ */
 static void
 take_entry(PlatRing *ring, MaglevTurn *turn, uint32 shard)
 {
@@ -381,7 +438,11 @@ plat_ring_build(PlatRing *ring)
 	}
 }
 
-/* The index of the first point not before place, wrapping to the first. */
+/*
+ * The index of the first point not before place, wrapping to the first. The
+ * prefix index leads to within a step or two of it on average; a key on a
+ * point belongs to that point.
+ */
 static inline int
 first_point(const PlatRing *ring, const PlatPoint *place)
 {
@@ -395,7 +456,11 @@ first_point(const PlatRing *ring, const PlatPoint *place)
 	return i < ring->npoints ? i : 0;
 }
 
-/* Mix key and shard for rendezvous, as go-rendezvous does (xorshift*). */
+/*
+ * Mix key and shard for rendezvous: one step of the xorshift64* generator, as
+ * go-rendezvous has it. Zero stays zero, which only says that the key and the
+ * shard have the same hash.
+ */
 static inline uint64
 mix(uint64 x)
 {
@@ -418,7 +483,12 @@ weighted_score(double weight, uint64 mixed)
 	return -weight / log(u);
 }
 
-/* The shard with the highest score; the first by name among equals. */
+/*
+ * The shard with the highest score; the first by name among equals. While all
+ * weights are equal the mixed hashes are compared as they are, which is what
+ * clients without weights compute, and spares a logarithm per shard. Takes
+ * time proportional to the number of shards.
+ */
 static int
 find_rendezvous(const PlatRing *ring, uint64 hash)
 {
@@ -481,7 +551,10 @@ plat_ring_find(const PlatRing *ring, const char *key, size_t len)
 	return -1;
 }
 
-/* Append shard to ranked unless it is there; returns the new count. */
+/*
+ * Append shard to ranked unless seen says that it is there; returns the new
+ * count.
+ */
 static int
 append_new(int *ranked, int count, bool *seen, int shard)
 {
@@ -492,7 +565,11 @@ append_new(int *ranked, int count, bool *seen, int shard)
 	return count + 1;
 }
 
-/* Rank by walking the circle or the table from where the key stands. */
+/*
+ * Rank by walking the circle or the table from where the key stands: the next
+ * other shard is the one that would own the key if the owner went, exactly on
+ * a circle and nearly so in a maglev table.
+ */
 static int
 rank_by_walk(const PlatRing *ring, const char *key, size_t len, int n,
 			 int *ranked)
@@ -522,7 +599,11 @@ rank_by_walk(const PlatRing *ring, const char *key, size_t len, int n,
 	return count;
 }
 
-/* Rank by score: take the winner out and let the rest compete again. */
+/*
+ * Rank by score: take the winner out and let the rest compete again. The
+ * scores of the others do not depend on it, so that this is their order; n
+ * passes are cheaper than sorting for the few replicas that callers want.
+ */
 static int
 rank_by_score(const PlatRing *ring, uint64 hash, int n, int *ranked)
 {

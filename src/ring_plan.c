@@ -11,10 +11,17 @@
 
 #include "ring.h"
 
-/* More pairs of shards than this are not listed one by one. */
+/*
+ * More pairs of shards than this are not planned for: the matrix of moves
+ * would take more than 80 MB.
+ */
 #define MAX_MODULO_PAIRS 10000000
 
-/* The place of a point as a part of the whole circle, from 0 up to 1. */
+/*
+ * The place of a point as a part of the whole circle, from 0 up to but
+ * without 1. long double has 64 bits of precision where it is the x87 type
+ * and more elsewhere, so an arc is exact to about 1e-19.
+ */
 static long double
 place_of(const PlatPoint *point)
 {
@@ -73,7 +80,10 @@ plat_ring_shares(const PlatRing *ring)
 	return shares;
 }
 
-/* Moves under construction: a matrix, sparse enough to be one array. */
+/*
+ * Moves under construction: the share that goes from each old shard to each
+ * new one. Shares that stay are not kept.
+ */
 typedef struct MoveSum
 {
 	int			nafter;
@@ -81,6 +91,10 @@ typedef struct MoveSum
 	int		   *same;			/* index in the new ring of an old shard */
 } MoveSum;
 
+/*
+ * Add a share that from owned before and to owns after, unless they are the
+ * same shard.
+ */
 static void
 add_move(MoveSum *sum, int from, int to, double share)
 {
@@ -88,7 +102,10 @@ add_move(MoveSum *sum, int from, int to, double share)
 		sum->shares[(Size) from * sum->nafter + to] += share;
 }
 
-/* Where each shard of the old ring is in the new one, -1 if it is not. */
+/*
+ * Where each shard of the old ring is in the new one, -1 if it is not. The
+ * names decide: a shard that is removed and added again stays.
+ */
 static int *
 match_shards(const PlatRing *before, const PlatRing *after)
 {
@@ -106,7 +123,9 @@ match_shards(const PlatRing *before, const PlatRing *after)
 	return same;
 }
 
-/* Whether point a stands before point b. */
+/*
+ * Whether point a stands before point b on the circle; not at the same place.
+ */
 static bool
 is_before(const PlatPoint *a, const PlatPoint *b)
 {
@@ -128,10 +147,12 @@ move_circle(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 	{
 		const PlatPoint *old = &before->points[i < before->npoints ? i : 0];
 		const PlatPoint *new = &after->points[j < after->npoints ? j : 0];
-		bool		take_old = j >= after->npoints ||
-			(i < before->npoints && !is_before(new, old));
-		long double end = place_of(take_old ? old : new);
+		bool		take_old;
+		long double end;
 
+		take_old = j >= after->npoints ||
+			(i < before->npoints && !is_before(new, old));
+		end = place_of(take_old ? old : new);
 		add_move(sum, old->shard, new->shard, (double) (end - last));
 		last = end;
 		if (take_old)
@@ -144,6 +165,10 @@ move_circle(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 			 (double) (1.0L - last));
 }
 
+/*
+ * Maglev: compare the tables entry by entry. Both have the same size, because
+ * a plan does not change the settings of the ring.
+ */
 static void
 move_table(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 {
@@ -188,7 +213,11 @@ move_rendezvous(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 	}
 }
 
-/* Jump: buckets in both stay; those of one only exchange evenly. */
+/*
+ * Jump: growing from n to m buckets leaves a key where it is or sends it to
+ * one of the new ones; by symmetry every old bucket gives every new one the
+ * same share, 1/(n m). Shrinking is the same backwards.
+ */
 static void
 move_jump(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 {
@@ -205,6 +234,9 @@ move_jump(MoveSum *sum, const PlatRing *before, const PlatRing *after)
 	}
 }
 
+/*
+ * The greatest common divisor of two positive numbers (Euclid).
+ */
 static int64
 greatest_divisor(int64 a, int64 b)
 {

@@ -33,14 +33,21 @@
 #include "ring.h"
 #include "sql.h"
 
-/* Greatest weight; beyond it one shard would own everything anyway. */
+/*
+ * Greatest weight. Weights are ratios, and a million to one leaves the others
+ * nothing that a ring could show.
+ */
 #define MAX_WEIGHT 1000000.0
 
 #define MAX_VIRTUAL_NODES 10000
 #define MIN_TABLE_SIZE 65537
 #define MAX_TABLE_SIZE PLAT_RING_MAX_POINTS
 
-/* The ring whose change the running statement has noted already. */
+/*
+ * The ring whose change the running statement has noted already. The
+ * subtransaction tells a statement that failed and was rolled back from the
+ * one after it.
+ */
 static struct
 {
 	LocalTransactionId lxid;
@@ -63,7 +70,10 @@ PG_FUNCTION_INFO_V1(plat_ring_unpin_key);
 PG_FUNCTION_INFO_V1(plat_ring_remember_removal);
 PG_FUNCTION_INFO_V1(plat_ring_apply_removal);
 
-/* Raise 22023 with a detail about what is allowed. */
+/*
+ * Raise 22023: message quotes the value, detail says what is allowed. Both
+ * are built by the caller and taken as they are, never as formats.
+ */
 static void
 refuse_value(const char *message, const char *detail)
 {
@@ -72,7 +82,10 @@ refuse_value(const char *message, const char *detail)
 			 errmsg("%s", message), errdetail("%s", detail)));
 }
 
-/* Check the name of a ring or a shard: 22004 if missing, 22023 if bad. */
+/*
+ * Check the name of a ring or a shard: 22004 if it is NULL or empty, 22023 if
+ * it is too long or has characters that cannot be seen. what says which.
+ */
 static void
 check_name(const char *what, const char *name)
 {
@@ -88,7 +101,10 @@ check_name(const char *what, const char *name)
 					 psprintf("Names %s.", problem));
 }
 
-/* The trigger data, or an error if not called as a row trigger. */
+/*
+ * The trigger data; an error if a function is called as anything else, which
+ * PostgreSQL itself rules out by the result type, except from C.
+ */
 static TriggerData *
 trigger_data(FunctionCallInfo fcinfo)
 {
@@ -99,7 +115,10 @@ trigger_data(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
-/* The row that a trigger is about: the new one, or the old one of DELETE. */
+/*
+ * The row that a trigger is about: the new one, or the old one of a DELETE.
+ * tg_trigtuple is the new row of an INSERT and the old one otherwise.
+ */
 static HeapTuple
 trigger_row(const TriggerData *trigger)
 {
@@ -107,7 +126,10 @@ trigger_row(const TriggerData *trigger)
 		trigger->tg_newtuple : trigger->tg_trigtuple;
 }
 
-/* The text of a column of a row, or NULL. */
+/*
+ * The text of a column of a row, in the current memory context, or NULL for
+ * SQL NULL.
+ */
 static char *
 column_text(const TriggerData *trigger, HeapTuple row, const char *column)
 {
@@ -117,7 +139,10 @@ column_text(const TriggerData *trigger, HeapTuple row, const char *column)
 	return SPI_getvalue(row, desc, number);
 }
 
-/* The same as a number; NaN for NULL. */
+/*
+ * The same as a number. SQL NULL is NaN, which passes no check written as
+ * "within these bounds".
+ */
 static double
 column_number(const TriggerData *trigger, HeapTuple row, const char *column)
 {
@@ -126,7 +151,10 @@ column_number(const TriggerData *trigger, HeapTuple row, const char *column)
 	return text ? strtod(text, NULL) : get_float8_nan();
 }
 
-/* A copy of the row with another value in a column. */
+/*
+ * A copy of the row with another value, not NULL, in a column. BEFORE
+ * triggers return such a copy to have it stored.
+ */
 static HeapTuple
 with_value(const TriggerData *trigger, HeapTuple row, const char *column,
 		   Datum value)
@@ -138,7 +166,12 @@ with_value(const TriggerData *trigger, HeapTuple row, const char *column,
 	return heap_modify_tuple_by_cols(row, desc, 1, &number, &value, &isnull);
 }
 
-/* Check the settings of a ring. */
+/*
+ * Check the settings of a ring; raises 22023 for the first that is wrong.
+ * Numbers come as double, so that NULL and values beyond int are out of
+ * bounds like any other. table_size is checked for every algorithm: the ring
+ * may become maglev by an UPDATE.
+ */
 static void
 check_settings(const char *algorithm, const char *hash, double virtual_nodes,
 			   double table_size)
@@ -242,7 +275,10 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 	return true;
 }
 
-/* The same for the ring that an updated row leaves. */
+/*
+ * The same for the ring that an updated row leaves, if it goes to another:
+ * readers of both must learn of it.
+ */
 static void
 touch_left_ring(const TriggerData *trigger, const char *ring)
 {
@@ -256,7 +292,10 @@ touch_left_ring(const TriggerData *trigger, const char *ring)
 		(void) touch_ring(left, &algorithm);
 }
 
-/* Raise 42704: the ring of a new shard or pin does not exist. */
+/*
+ * Raise 42704: there is no ring of this name. Before the foreign key would
+ * say so with 23503, and more clearly.
+ */
 static void
 no_such_ring(const char *ring)
 {
@@ -266,7 +305,10 @@ no_such_ring(const char *ring)
 			 errhint("Make it with platpat.create_ring(ring).")));
 }
 
-/* The position behind all shards of a ring. */
+/*
+ * The position behind all shards of a ring, 0 in an empty one. Two callers
+ * cannot get the same: touch_ring() made them wait for each other.
+ */
 static int32
 next_position(const char *ring)
 {
@@ -280,7 +322,11 @@ next_position(const char *ring)
 	return atoi(plat_sql_value(0, 1));
 }
 
-/* Raise 55000 unless the shard is the last of its ring. */
+/*
+ * Raise 55000 unless the shard is the last of its ring: taking one out of the
+ * middle would renumber those behind it, and move nearly all keys instead of
+ * a few.
+ */
 static void
 check_is_last(const char *ring, const char *shard, int32 position)
 {
@@ -294,7 +340,10 @@ check_is_last(const char *ring, const char *shard, int32 position)
 			 errhint("Rings by md5, ketama, rendezvous and maglev can lose any shard.")));
 }
 
-/* Check a new or changed row of a shard; returns the row to store. */
+/*
+ * Check a new or changed row of a shard; returns the row to store, which has
+ * a position where none was given. Runs under SPI.
+ */
 static HeapTuple
 check_shard_row(const TriggerData *trigger, HeapTuple row,
 				PlatAlgorithm algorithm)
@@ -318,7 +367,11 @@ check_shard_row(const TriggerData *trigger, HeapTuple row,
 	return row;
 }
 
-/* BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.shards. */
+/*
+ * BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.shards. Locks the
+ * row of the ring first, so that what is read afterwards stays true until the
+ * end of the transaction. Raises 22004, 22023, 42704, 55000.
+ */
 Datum
 plat_ring_check_shard(PG_FUNCTION_ARGS)
 {
@@ -354,7 +407,11 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 	return PointerGetDatum(row);
 }
 
-/* BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. */
+/*
+ * BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. That the
+ * shard is one of the ring is for the foreign key to say. Raises 22004 and
+ * 42704.
+ */
 Datum
 plat_ring_check_pin(PG_FUNCTION_ARGS)
 {
@@ -431,7 +488,10 @@ plat_ring_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* A text argument as a C string; NULL for SQL NULL. */
+/*
+ * A text argument as a C string; NULL for SQL NULL, which check_name()
+ * refuses by name.
+ */
 static char *
 text_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -439,7 +499,10 @@ text_arg(FunctionCallInfo fcinfo, int argno)
 		text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
-/* The argument as a Datum, with its null flag as SPI wants it. */
+/*
+ * An argument as a Datum, with its null flag as SPI wants it: values travel
+ * to the tables as parameters, never as text of a command.
+ */
 static Datum
 pass_arg(FunctionCallInfo fcinfo, int argno, char *null)
 {
@@ -447,7 +510,10 @@ pass_arg(FunctionCallInfo fcinfo, int argno, char *null)
 	return PG_ARGISNULL(argno) ? (Datum) 0 : PG_GETARG_DATUM(argno);
 }
 
-/* Whether a ring of this name exists. */
+/*
+ * Whether a ring of this name exists, for a clear error; another session may
+ * make or drop it right afterwards, and then the tables decide.
+ */
 static bool
 ring_exists(const char *ring)
 {
@@ -458,7 +524,10 @@ ring_exists(const char *ring)
 							 " WHERE ring = $1", 1, types, values, NULL) > 0;
 }
 
-/* Add the shards that create_ring() was given, in their order. */
+/*
+ * Add the shards that create_ring() was given, with weight 1 and positions in
+ * their order. The row trigger refuses NULL and empty names.
+ */
 static void
 add_shards(const char *ring, ArrayType *shards)
 {
@@ -483,7 +552,10 @@ add_shards(const char *ring, ArrayType *shards)
 
 /*
  * platpat.create_ring(ring text, algorithm text, virtual_nodes int,
- * hash text, shards text[], table_size int) returns void
+ * hash text, shards text[], table_size int) returns void: for administrators.
+ *
+ * The checks are the triggers'; a NULL setting is refused by them, not
+ * replaced by the default.  NULL shards are none.  Raises 22004, 22023, 42710.
  */
 Datum
 plat_ring_create(PG_FUNCTION_ARGS)
@@ -514,7 +586,12 @@ plat_ring_create(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* platpat.drop_ring(ring text) returns void */
+/*
+ * platpat.drop_ring(ring text) returns void: for administrators.
+ *
+ * Drops a ring with its shards and pins. The shipped ring "default" can go
+ * like any other, and stays away in a restore. Raises 22004, 42704.
+ */
 Datum
 plat_ring_drop(PG_FUNCTION_ARGS)
 {
@@ -532,7 +609,12 @@ plat_ring_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Raise 42704 if a foreign server of this name does not exist. */
+/*
+ * Raise 42704 if a foreign server of this name does not exist. There is no
+ * foreign key to pg_foreign_server, so this is a help against typing errors
+ * and not a promise: the server may be dropped, and SQL on the table can
+ * store any name.
+ */
 static void
 check_server(FunctionCallInfo fcinfo, int argno)
 {
@@ -542,7 +624,10 @@ check_server(FunctionCallInfo fcinfo, int argno)
 
 /*
  * platpat.add_shard(shard text, ring text, weight float8, server name)
- * returns void
+ * returns void: for administrators.
+ *
+ * The position is the next free one.  A shard of weight 0 owns nothing until
+ * alter_shard() gives it some.  Raises 22004, 22023, 42704, 42710, 54000.
  */
 Datum
 plat_ring_add_shard(PG_FUNCTION_ARGS)
@@ -574,7 +659,9 @@ plat_ring_add_shard(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Raise 42704: there is no such shard, or no such ring. */
+/*
+ * Raise 42704: there is no such shard, or no such ring, whichever is so.
+ */
 static void
 no_such_shard(const char *shard, const char *ring)
 {
@@ -586,7 +673,13 @@ no_such_shard(const char *shard, const char *ring)
 					plat_clip(shard), ring)));
 }
 
-/* platpat.remove_shard(shard text, ring text) returns void */
+/*
+ * platpat.remove_shard(shard text, ring text) returns void: for
+ * administrators.
+ *
+ * The keys of the shard go to the others, its pins go. Raises 22004, 42704,
+ * and 55000 for any but the last shard of a jump or modulo ring.
+ */
 Datum
 plat_ring_remove_shard(PG_FUNCTION_ARGS)
 {
@@ -611,7 +704,10 @@ plat_ring_remove_shard(PG_FUNCTION_ARGS)
 
 /*
  * platpat.alter_shard(shard text, ring text, weight float8, server name)
- * returns void; NULL leaves a value as it is, an empty server removes it.
+ * returns void: for administrators.
+ *
+ * NULL leaves a value as it is; it is the one function where NULL means
+ * that.  An empty server removes it.  Raises 22004, 22023, 42704, 54000.
  */
 Datum
 plat_ring_alter_shard(PG_FUNCTION_ARGS)
@@ -640,7 +736,13 @@ plat_ring_alter_shard(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* platpat.pin_key(key text, shard text, ring text) returns void */
+/*
+ * platpat.pin_key(key text, shard text, ring text) returns void: for
+ * administrators.
+ *
+ * A key that is pinned already goes to the new shard. The shard need not have
+ * any weight: a drained one can keep a few keys. Raises 22004, 42704.
+ */
 Datum
 plat_ring_pin_key(PG_FUNCTION_ARGS)
 {
@@ -672,7 +774,12 @@ plat_ring_pin_key(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* platpat.unpin_key(key text, ring text) returns void */
+/*
+ * platpat.unpin_key(key text, ring text) returns void: for administrators.
+ *
+ * A key that is not pinned is no error, so that it can be called twice.
+ * Raises 22004, 42704.
+ */
 Datum
 plat_ring_unpin_key(PG_FUNCTION_ARGS)
 {
@@ -726,7 +833,12 @@ plat_ring_remember_removal(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* AFTER INSERT row trigger of platpat.removed_defaults, for a restore. */
+/*
+ * AFTER INSERT row trigger of platpat.removed_defaults: a restore brings the
+ * row back after CREATE EXTENSION has shipped the ring, and this drops it
+ * again. When the row is written because the ring was dropped, there is
+ * nothing left to drop.
+ */
 Datum
 plat_ring_apply_removal(PG_FUNCTION_ARGS)
 {
