@@ -35,13 +35,20 @@
 
 #define ADMIN_ROLE "platpat_admin"
 
-/* The role that as_admin() has entered, and whom to go back to. */
+/*
+ * The role that as_admin() has entered, and whom to go back to. saved_user is
+ * valid from as_admin() to the end of the transaction, even if a ROLLBACK TO
+ * has left the role before: is_admin_now() tells.
+ */
 static Oid	admin_user = InvalidOid;
 static Oid	saved_user = InvalidOid;
 static int	saved_context = 0;
 static bool callback_registered = false;
 
-/* Every module, for the functions that grant_admin() hands out. */
+/*
+ * Every module, for what grant_admin() hands out. The library's init hands
+ * the table down, so that no module needs to know the init.
+ */
 static const PlatModule *const *known_modules = NULL;
 
 PG_FUNCTION_INFO_V1(plat_admin_enter);
@@ -61,14 +68,21 @@ const PlatModule plat_admin_module = {
 	.admin_grants = admin_grants,
 };
 
-/* Called by the library's init: the table of modules, closed by NULL. */
+/*
+ * Called once by the library's init with the table of modules, closed by
+ * NULL; it is not copied.
+ */
 void
 plat_admin_know_modules(const PlatModule *const *modules)
 {
 	known_modules = modules;
 }
 
-/* Whether anybody is a member of role. */
+/*
+ * Whether anybody is a member of role. A member can SET ROLE to it without
+ * passing as_admin(). Indirect members are members of a member, so one look
+ * is enough.
+ */
 static bool
 has_members(Oid role)
 {
@@ -112,7 +126,12 @@ plat_admin_role_problem(void)
 	return problem;
 }
 
-/* Whether as_admin() is in force, and no other user in front of it. */
+/*
+ * Whether as_admin() is in force, and no other user in front of it: inside a
+ * SECURITY DEFINER function its owner is, and acts for itself. The flag of
+ * the context tells our change of user from a SET ROLE, which a superuser
+ * could do.
+ */
 static bool
 is_admin_now(void)
 {
@@ -148,7 +167,11 @@ leave_admin(XactEvent event, void *arg)
 	}
 }
 
-/* Called before any DDL: none is done as the admin role. */
+/*
+ * Called before any DDL: raises 42501 if it would be done as the admin role.
+ * Temporary objects count, too: a function in pg_temp would outlive the
+ * transaction.
+ */
 void
 plat_admin_refuse_ddl(void)
 {
@@ -162,7 +185,12 @@ plat_admin_refuse_ddl(void)
 			 errhint("Do this before platpat.as_admin(), or in another transaction.")));
 }
 
-/* Write the trace of one call into admin_log and the server log. */
+/*
+ * Write the trace of one call into admin_log and the server log. The row is
+ * gone after a ROLLBACK, and so is all that was done; the line stays. In a
+ * read-only transaction the row cannot be written, and 25006 refuses the
+ * call. LOG_SERVER_ONLY, because a client could turn its messages off.
+ */
 static void
 log_entry(const char *reason)
 {
@@ -189,7 +217,10 @@ log_entry(const char *reason)
 			 errdetail("Reason: %s", reason)));
 }
 
-/* The reason that as_admin() was given; it must say something. */
+/*
+ * The reason that as_admin() was given: 22004 unless it has a character that
+ * is not blank. That is all a program can ask of a reason.
+ */
 static const char *
 reason_arg(FunctionCallInfo fcinfo)
 {
@@ -255,7 +286,12 @@ plat_admin_enter(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Make the admin role, or refuse one that somebody else has made badly. */
+/*
+ * Make the admin role, or refuse one that somebody else has made badly
+ * (55000): a role of that name with a password or with members, made before
+ * the first grant_admin(), would be a trap. A role that is right is taken,
+ * because roles are the cluster's and another database may have made it.
+ */
 static void
 ensure_admin_role(void)
 {
@@ -274,7 +310,10 @@ ensure_admin_role(void)
 				 errhint("Mend or drop the role, and call platpat.grant_admin(role) again.")));
 }
 
-/* Run GRANT or REVOKE of every administrative function for role. */
+/*
+ * Run GRANT or REVOKE of all that administrators get, for role, as the
+ * superuser who called. The words come from constants, the role is quoted.
+ */
 static void
 change_grants(const char *command, const char *preposition, const char *role)
 {
@@ -290,7 +329,12 @@ change_grants(const char *command, const char *preposition, const char *role)
 	}
 }
 
-/* The role argument of grant_admin and revoke_admin, called by a superuser. */
+/*
+ * The role argument of grant_admin and revoke_admin: 22004 if it is NULL or
+ * empty, 42704 if there is no such role, 42501 unless a superuser calls.
+ * EXECUTE is revoked from PUBLIC, but somebody might grant it, and only a
+ * superuser may make a role with BYPASSRLS.
+ */
 static const char *
 admin_role_arg(FunctionCallInfo fcinfo)
 {
@@ -304,7 +348,11 @@ admin_role_arg(FunctionCallInfo fcinfo)
 	return role;
 }
 
-/* platpat.grant_admin(role_name name) returns void */
+/*
+ * platpat.grant_admin(role_name name) returns void: VOLATILE, for superusers.
+ *
+ * Granting twice is no error. Raises 22004, 42501, 42704, 55000.
+ */
 Datum
 plat_admin_grant(PG_FUNCTION_ARGS)
 {
@@ -319,7 +367,13 @@ plat_admin_grant(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* platpat.revoke_admin(role_name name) returns void */
+/*
+ * platpat.revoke_admin(role_name name) returns void: VOLATILE, for
+ * superusers.
+ *
+ * A transaction that is in as_admin() already goes on to its end. Raises
+ * 22004, 42501, 42704.
+ */
 Datum
 plat_admin_revoke(PG_FUNCTION_ARGS)
 {

@@ -32,7 +32,11 @@
 
 PLAT_MODULE_MAGIC;
 
-/* Every module, in the order in which they are initialised. */
+/*
+ * Every module, in the order in which they are initialised. This is the one
+ * place that names them all: removing a module is deleting its files and its
+ * row here.
+ */
 static const PlatModule *const modules[] = {
 	&plat_tenant_module,
 	&plat_admin_module,
@@ -41,7 +45,10 @@ static const PlatModule *const modules[] = {
 	NULL
 };
 
-/* Whether shared_preload_libraries loaded this library. */
+/*
+ * Whether shared_preload_libraries loaded this library. Backends inherit it
+ * from the postmaster by fork.
+ */
 static bool preloaded = false;
 
 extern void _PG_init(void);
@@ -81,7 +88,11 @@ apply_stored_settings(void)
 		CommitTransactionCommand();
 }
 
-/* Library load: in the postmaster, or in the first session that needs us. */
+/*
+ * Library load: in the postmaster, or in the first session that needs us. It
+ * must not fail: an error in the postmaster would keep the server from
+ * starting, and one in a session would break pg_upgrade and restores.
+ */
 void
 _PG_init(void)
 {
@@ -97,7 +108,10 @@ _PG_init(void)
 		apply_stored_settings();
 }
 
-/* The owner of schema platpat. */
+/*
+ * The owner of schema platpat. The install script runs with the schema there:
+ * CREATE EXTENSION makes it, or finds one that somebody made before.
+ */
 static Oid
 schema_owner(void)
 {
@@ -142,7 +156,9 @@ plat_check_install(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Add one row of status(). */
+/*
+ * Add one row of status(); hint may be NULL, which means that all is well.
+ */
 static void
 put_status(FunctionCallInfo fcinfo, const char *item, const char *value,
 		   const char *hint)
@@ -157,7 +173,12 @@ put_status(FunctionCallInfo fcinfo, const char *item, const char *value,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* The version of the extension's SQL objects in this database. */
+/*
+ * The version of the extension's SQL objects in this database, in the
+ * caller's memory context; "none" where only the library is loaded. It
+ * differs from the library's between the installation of new files and ALTER
+ * EXTENSION UPDATE or the restart of the server.
+ */
 static const char *
 sql_version(void)
 {

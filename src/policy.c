@@ -38,7 +38,10 @@ const PlatModule plat_policy_module = {
 	.define_settings = plat_policy_define_settings,
 };
 
-/* Return the actions as rows (object, action, statement). */
+/*
+ * Return the actions as rows (object, action, statement), those left to the
+ * user among them: the statement is what was run or is to be run.
+ */
 static void
 put_actions(FunctionCallInfo fcinfo, List *actions)
 {
@@ -58,7 +61,10 @@ put_actions(FunctionCallInfo fcinfo, List *actions)
 	}
 }
 
-/* An oid argument that must not be NULL. */
+/*
+ * An oid argument that must not be NULL: 22004, naming what it is. That there
+ * is such an object is checked where it is opened.
+ */
 static Oid
 oid_arg(FunctionCallInfo fcinfo, int argno, const char *what)
 {
@@ -71,7 +77,13 @@ oid_arg(FunctionCallInfo fcinfo, int argno, const char *what)
 
 /*
  * platpat.protect(table_name regclass, tenant_column name, access boolean)
- * returns table (object text, action text, statement text)
+ * returns table (object text, action text, statement text): VOLATILE, PARALLEL
+ * UNSAFE, PUBLIC, for the owner of the table and of all that inherits from it.
+ *
+ * access NULL leaves platpat_access as it was decided before, or decides by
+ * the policies that are there.  One row per action; none when all was right.
+ * Raises 22004, 23502 for rows without a tenant, 42501, 42703, 42809, 42P01,
+ * 55000 for another column than before, 0A000 for what cannot be protected.
  */
 Datum
 plat_policy_protect(PG_FUNCTION_ARGS)
@@ -91,7 +103,11 @@ plat_policy_protect(PG_FUNCTION_ARGS)
 
 /*
  * platpat.unprotect(table_name regclass)
- * returns table (object text, action text, statement text)
+ * returns table (object text, action text, statement text): VOLATILE, PARALLEL
+ * UNSAFE, PUBLIC, for the owner.
+ *
+ * A table that is not protected gives no rows.  Raises 22004, 42501, 42809,
+ * and 55000 for a table that is protected through its parent.
  */
 Datum
 plat_policy_unprotect(PG_FUNCTION_ARGS)
@@ -105,7 +121,10 @@ plat_policy_unprotect(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The name of a schema that the caller owns. */
+/*
+ * The name of a schema that the caller owns: 3F000 if there is none of this
+ * oid, 42501 if it is another's. Superusers own everything here.
+ */
 static char *
 own_schema(Oid schema)
 {
@@ -163,7 +182,11 @@ schema_tables(Oid schema, const char *column)
 					  2, types, values);
 }
 
-/* Remember that new tables of the schema are to be protected. */
+/*
+ * Remember that new tables of the schema are to be protected. By name and not
+ * by oid: pg_upgrade refuses columns of type regnamespace, and a dump has
+ * only names. The event trigger follows renames.
+ */
 static void
 record_schema(const char *schema, const char *column)
 {
@@ -183,7 +206,11 @@ record_schema(const char *schema, const char *column)
 
 /*
  * platpat.protect_schema(schema_name regnamespace, tenant_column name)
- * returns table (object text, action text, statement text)
+ * returns table (object text, action text, statement text): VOLATILE, PARALLEL
+ * UNSAFE, PUBLIC, for the owner of the schema and its tables.
+ *
+ * Raises what protect() raises, for the first table by name that cannot be
+ * protected, and then nothing is done; foreign tables are a WARNING.
  */
 Datum
 plat_policy_protect_schema(PG_FUNCTION_ARGS)
@@ -212,7 +239,11 @@ plat_policy_protect_schema(PG_FUNCTION_ARGS)
 
 /*
  * platpat.unprotect_schema(schema_name regnamespace)
- * returns table (object text, action text, statement text)
+ * returns table (object text, action text, statement text): VOLATILE, PARALLEL
+ * UNSAFE, PUBLIC, for the owner of the schema and its tables.
+ *
+ * Forgets the schema first, so that its own DDL protects nothing again.
+ * Raises 22004, 42501, 3F000.
  */
 Datum
 plat_policy_unprotect_schema(PG_FUNCTION_ARGS)
@@ -243,7 +274,10 @@ plat_policy_unprotect_schema(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Return one row of protection_state(). */
+/*
+ * Return one row of protection_state(): what the catalogs say, part by part,
+ * and whether the parts that isolation rests on are all there.
+ */
 static void
 put_state(FunctionCallInfo fcinfo, const PlatTable *table, const char *column)
 {

@@ -33,10 +33,16 @@
 #define NO_FOREIGN_ROWS \
 	"Row security does not reach the rows of a foreign table."
 
-/* Set while our own DDL runs, which the event triggers leave alone. */
+/*
+ * Set while our own DDL runs, which the event triggers leave alone: they
+ * would protect a table in the middle of being protected. An error clears it
+ * on its way.
+ */
 static bool installing = false;
 
-/* Whether the running DDL is ours. */
+/*
+ * Whether the running DDL is ours, for the event triggers.
+ */
 bool
 plat_policy_installing(void)
 {
@@ -101,7 +107,10 @@ plat_policy_lookup(Oid relid, PlatProtection *found)
 	return true;
 }
 
-/* Raise 0A000: the object cannot be protected for the reason given. */
+/*
+ * Raise 0A000: the object cannot be protected for the reason given. what
+ * completes "cannot protect", detail is a sentence.
+ */
 static void
 refuse(const char *what, const char *detail)
 {
@@ -111,7 +120,10 @@ refuse(const char *what, const char *detail)
 			 errdetail("%s", detail)));
 }
 
-/* Warn about a foreign table among tables that are protected. */
+/*
+ * Warn about a foreign table among tables that are protected: it stays as
+ * open as it is.
+ */
 void
 plat_policy_warn_foreign(Oid relid)
 {
@@ -122,7 +134,11 @@ plat_policy_warn_foreign(Oid relid)
 			 errdetail(NO_FOREIGN_ROWS)));
 }
 
-/* Refuse what is no table, is not the caller's, or cannot have policies. */
+/*
+ * Refuse what is no table, is not the caller's, or cannot have policies:
+ * 42P01, 42809, 42501, 0A000. Ownership counts and not a privilege, because
+ * that is what each of the statements will want.
+ */
 static void
 check_table(Oid relid)
 {
@@ -156,7 +172,12 @@ check_table(Oid relid)
 					   NameStr(form.relname));
 }
 
-/* Refuse a column that is missing or cannot hold a tenant. */
+/*
+ * Refuse a column that is missing (42703) or cannot hold a tenant (0A000): of
+ * a type without a reader, so that the policy would need a cast; generated or
+ * identity, so that the default could not be the tenant; or of a collation
+ * that calls different ids equal, which would make two tenants one.
+ */
 static void
 check_column(Oid relid, const char *column)
 {
@@ -185,7 +206,11 @@ check_column(Oid relid, const char *column)
 		refuse(what, "Its collation is nondeterministic, so that two tenants could compare as equal.");
 }
 
-/* Refuse a column other than the one that protects the table already. */
+/*
+ * Refuse a column other than the one that protects the table already, through
+ * whichever parent (55000): both policies would have the same name, and the
+ * later one would win.
+ */
 static void
 check_same_column(Oid relid, const char *column)
 {
@@ -200,7 +225,11 @@ check_same_column(Oid relid, const char *column)
 			 errhint("Call platpat.unprotect(table_name) first.")));
 }
 
-/* Raise or warn because rows have no tenant; whether there are such rows. */
+/*
+ * Whether rows of the table or its descendants have no tenant: a WARNING that
+ * counts them if they may stay, otherwise the error 23502. Reads the heaps,
+ * so it takes as long as a sequential scan.
+ */
 static bool
 has_nulls(const PlatTable *table, const char *column, bool keep_nulls)
 {
@@ -316,7 +345,10 @@ protect_one(Oid relid, const char *column, bool access, bool decided,
 	return actions;
 }
 
-/* Whether any of the actions would be run now. */
+/*
+ * Whether any of the actions would be run now, so that the tables have to be
+ * locked.
+ */
 static bool
 any_to_run(List *actions)
 {
@@ -330,7 +362,11 @@ any_to_run(List *actions)
 	return false;
 }
 
-/* Protect each table of the tree, or only look what that would take. */
+/*
+ * Protect each table of the tree, or only look what that would take. Parents
+ * come first: what recurses from them is done when their children are looked
+ * at. for_all says that access was asked for and holds for children too.
+ */
 static List *
 protect_tree(List *tree, const char *column, bool access, bool for_all,
 			 bool keep_nulls, bool run)
@@ -354,7 +390,10 @@ protect_tree(List *tree, const char *column, bool access, bool for_all,
 	return actions;
 }
 
-/* Remember what was asked for, unless it is known already. */
+/*
+ * Remember what was asked for. Written as the owner of our table; the caller
+ * has been found to own the protected one.
+ */
 static void
 record_protection(Oid relid, const char *column, bool access)
 {
@@ -376,7 +415,11 @@ record_protection(Oid relid, const char *column, bool access)
 					  3, types, values, NULL);
 }
 
-/* Warn about views that would read the table with their owner's eyes. */
+/*
+ * Warn about views that would read the table with their owner's eyes, at any
+ * distance, and about materialized views. A warning and not more: such a view
+ * is right where its owner is subject to the policies.
+ */
 static void
 warn_views(Oid relid)
 {
@@ -439,7 +482,11 @@ resolve_access(Oid relid, const char *column, const bool *asked,
 	return wants_access(plat_policy_inspect(relid, column, false), true);
 }
 
-/* The work of plat_policy_install. */
+/*
+ * The work of plat_policy_install, in two rounds: a look that keeps no locks,
+ * and, only if there is something to do, the same again under ACCESS
+ * EXCLUSIVE on the whole tree, because anything may have changed in between.
+ */
 static List *
 install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 {
@@ -494,7 +541,9 @@ plat_policy_install(Oid relid, const char *column, const bool *asked,
 	return actions;
 }
 
-/* Forget what was asked for. */
+/*
+ * Forget what was asked for; nothing if nothing was.
+ */
 static void
 forget_protection(Oid relid)
 {
@@ -506,7 +555,11 @@ forget_protection(Oid relid)
 					  1, types, values, NULL);
 }
 
-/* The work of plat_policy_remove. */
+/*
+ * The work of plat_policy_remove. The record goes first, so that the lookups
+ * for the members of the tree find what else protects them, and leave that
+ * alone.
+ */
 static List *
 remove_tree(Oid relid)
 {
@@ -544,7 +597,11 @@ remove_tree(Oid relid)
 	return done;
 }
 
-/* Take our protection off a table and everything that inherits from it. */
+/*
+ * Take our protection off a table and everything that inherits from it.
+ * Returns the actions done. SPI is connected; takes and keeps ACCESS
+ * EXCLUSIVE on the tree.
+ */
 List *
 plat_policy_remove(Oid relid)
 {

@@ -12,10 +12,17 @@
 
 #include "policy.h"
 
-/* Up to this size of the heap an index is built and NULLs are ruled out at once. */
+/*
+ * Up to this size of the heap an index is built and NULLs are ruled out at
+ * once: a scan of this much takes a fraction of a second, which a table can
+ * be locked for.
+ */
 #define QUICK_BYTES ((uint64) 64 * 1024 * 1024)
 
-/* Add an action on table to the list; statement follows like psprintf. */
+/*
+ * Add an action on table to the list and return it, to set its flags. what is
+ * a constant that callers of protect() may compare with.
+ */
 static PlatAction *
 add(List **actions, const PlatTable *table, const char *what,
 	const char *statement)
@@ -29,6 +36,10 @@ add(List **actions, const PlatTable *table, const char *what,
 	return action;
 }
 
+/*
+ * Row security, on and for the owner too. The owner is often the role that
+ * migrations and backfills connect as, and must not be the hole.
+ */
 static void
 plan_row_security(const PlatTable *table, List **actions)
 {
@@ -40,6 +51,9 @@ plan_row_security(const PlatTable *table, List **actions)
 			psprintf("ALTER TABLE %s FORCE ROW LEVEL SECURITY", table->name));
 }
 
+/*
+ * Drop a policy, ours or one that ours replace.
+ */
 static void
 plan_drop_policy(const PlatTable *table, const char *policy, List **actions)
 {
@@ -48,7 +62,11 @@ plan_drop_policy(const PlatTable *table, const char *policy, List **actions)
 				 quote_identifier(policy), table->name));
 }
 
-/* The restrictive floor, the permissive door, and what they replace. */
+/*
+ * The restrictive floor, the permissive door, and what they replace. Ours are
+ * made before the hand-written ones are dropped, though nobody could see the
+ * difference: it is all one transaction.
+ */
 static void
 plan_policies(const PlatTable *table, const PlatWish *wish, List **actions)
 {
@@ -75,6 +93,11 @@ plan_policies(const PlatTable *table, const PlatWish *wish, List **actions)
 		plan_drop_policy(table, lfirst(cell), actions);
 }
 
+/*
+ * The default of the tenant column. It recurses to children, each of which
+ * has its own; a default that was there before is replaced, because an INSERT
+ * that leaves the column out means the current tenant.
+ */
 static void
 plan_default(const PlatTable *table, List **actions)
 {
@@ -85,6 +108,9 @@ plan_default(const PlatTable *table, List **actions)
 				 table->name, table->column, table->reader));
 }
 
+/*
+ * Drop the CHECK that stood in for NOT NULL, when NOT NULL is there.
+ */
 static PlatAction *
 plan_drop_check(const PlatTable *table, List **actions)
 {
@@ -149,6 +175,10 @@ plan_index(const PlatTable *table, List **actions)
 					 table->name, table->column))->pending = true;
 }
 
+/*
+ * The trigger that refuses TRUNCATE. Statement triggers of a parent do not
+ * fire for its partitions, so each table has its own.
+ */
 static void
 plan_guard(const PlatTable *table, List **actions)
 {
@@ -163,7 +193,10 @@ plan_guard(const PlatTable *table, List **actions)
 				 " EXECUTE FUNCTION platpat.refuse_truncate()", table->name));
 }
 
-/* The actions that make the table what wish asks for, in order. */
+/*
+ * The actions that make the table what wish asks for, in the order in which
+ * they are to be run. The tenant column is there and of a supported type.
+ */
 List *
 plat_policy_plan(const PlatTable *table, const PlatWish *wish)
 {
@@ -213,7 +246,10 @@ plat_policy_plan_removal(const PlatTable *table, bool is_root)
 	return actions;
 }
 
-/* Whether the default of the tenant column is the current tenant. */
+/*
+ * Whether the default of the tenant column is the current tenant, spelled as
+ * it deparses.
+ */
 bool
 plat_policy_has_default(const PlatTable *table)
 {
@@ -221,7 +257,12 @@ plat_policy_has_default(const PlatTable *table)
 		strcmp(table->default_text, table->reader) == 0;
 }
 
-/* Whether no path of an application role leads to another tenant's rows. */
+/*
+ * Whether the parts that isolation rests on are all there. The default, NOT
+ * NULL and the index are for convenience and speed; without platpat_access
+ * the table is closed or opened by policies of its own, both inside the
+ * tenant.
+ */
 bool
 plat_policy_is_protected(const PlatTable *table)
 {

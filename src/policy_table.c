@@ -35,10 +35,16 @@
 #include "policy.h"
 #include "sql.h"
 
-/* Commands that a set of hand-written policies covers, as bits. */
+/*
+ * Commands that a set of hand-written policies covers, as bits: SELECT,
+ * INSERT, UPDATE, DELETE.
+ */
 #define COVERS_ALL 0x0F
 
-/* One row of pg_policy, decoded. */
+/*
+ * One row of pg_policy, decoded. Expressions are deparsed under the pinned
+ * search_path, so that equal policies have equal text.
+ */
 typedef struct PolicyRow
 {
 	char	   *name;
@@ -50,7 +56,9 @@ typedef struct PolicyRow
 	bool		handwritten;	/* compares our column with a setting */
 } PolicyRow;
 
-/* What setting_walker has seen. */
+/*
+ * What setting_walker has seen of an expression.
+ */
 typedef struct SettingSearch
 {
 	bool		found;			/* a call of current_setting() */
@@ -83,7 +91,11 @@ plat_policy_supports(Oid type, const char **reader)
 	}
 }
 
-/* Whether a function call is one that may stand beside current_setting(). */
+/*
+ * Whether a function call is one that may stand beside current_setting(): a
+ * cast of core's. SQL syntax like SYSTEM_USER or TRIM is a function call in
+ * the tree, too, some of it without arguments, and is none.
+ */
 static bool
 is_core_cast(const FuncExpr *call)
 {
@@ -137,7 +149,10 @@ setting_walker(Node *node, SettingSearch *search)
 		expression_tree_walker(node, setting_walker, search);
 }
 
-/* Whether the expression depends on settings and on nothing else. */
+/*
+ * Whether the expression depends on settings and on nothing else: no column,
+ * no parameter, no function of a user.
+ */
 static bool
 reads_only_settings(Node *node)
 {
@@ -147,7 +162,10 @@ reads_only_settings(Node *node)
 	return search.found && !search.foreign;
 }
 
-/* Whether node is the column, possibly under one cast. */
+/*
+ * Whether node is the column, possibly under one cast. tenant_id::text =
+ * current_setting(...) is a common way to write it.
+ */
 static bool
 is_column(Node *node, AttrNumber attnum)
 {
@@ -160,7 +178,12 @@ is_column(Node *node, AttrNumber attnum)
 	return IsA(node, Var) && ((Var *) node)->varattno == attnum;
 }
 
-/* Whether a stored expression is "column = something from settings". */
+/*
+ * Whether a stored expression is "column = something from settings", either
+ * way round. By name of the operator and not by oid: any type's equality
+ * counts, and an operator of a user by that name can only make ours replace a
+ * policy that said so.
+ */
 static bool
 compares_with_setting(const char *stored, AttrNumber attnum)
 {
@@ -179,7 +202,10 @@ compares_with_setting(const char *stored, AttrNumber attnum)
 		 reads_only_settings(linitial(op->args)));
 }
 
-/* Deparse an expression column of a catalog row; NULL if it is NULL. */
+/*
+ * Deparse an expression column of a catalog row, and give its stored form in
+ * *stored; NULL for both if there is none.
+ */
 static char *
 expression_text(Relation catalog, HeapTuple tuple, AttrNumber column,
 				Oid relid, char **stored)
@@ -195,7 +221,10 @@ expression_text(Relation catalog, HeapTuple tuple, AttrNumber column,
 												   ObjectIdGetDatum(relid)));
 }
 
-/* Whether the roles of a policy are just PUBLIC. */
+/*
+ * Whether the roles of a policy are just PUBLIC, which the catalog stores as
+ * one oid 0.
+ */
 static bool
 is_to_public(Relation catalog, HeapTuple tuple)
 {
@@ -230,7 +259,11 @@ decode_policy(Relation catalog, HeapTuple tuple, AttrNumber attnum)
 	return row;
 }
 
-/* All policies of a table, as PolicyRow. */
+/*
+ * All policies of a table, as PolicyRow, in the order of their names. Read
+ * from the catalog, because the relcache has them only while row security is
+ * on.
+ */
 static List *
 read_policies(Oid relid, AttrNumber attnum)
 {
@@ -251,7 +284,10 @@ read_policies(Oid relid, AttrNumber attnum)
 	return rows;
 }
 
-/* The bits of COVERS_ALL that a policy for this command covers. */
+/*
+ * The bits of COVERS_ALL that a policy for this command covers; '*' is FOR
+ * ALL.
+ */
 static int
 covered_commands(char command)
 {
@@ -283,7 +319,10 @@ is_our_predicate(const PlatTable *table, const char *text)
 							   table->column, table->reader)) == 0);
 }
 
-/* Judge one of our two policies. */
+/*
+ * Judge one of our two policies, found by its name: it is right if every part
+ * of it is, otherwise it is replaced.
+ */
 static PlatPresence
 judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive)
 {
@@ -341,7 +380,10 @@ inspect_policies(PlatTable *table)
 	}
 }
 
-/* The deparsed default of the tenant column, or NULL. */
+/*
+ * The deparsed default of the tenant column, or NULL. Implicit casts, as to
+ * varchar(50), do not show, so that it compares with the reader's call.
+ */
 static char *
 default_text(Relation rel, AttrNumber attnum)
 {
@@ -378,7 +420,12 @@ inspect_null_check(PlatTable *table, Relation rel)
 	}
 }
 
-/* Whether a whole, valid index leads with the column. */
+/*
+ * Whether a whole, valid index leads with the column: a B-tree, because the
+ * tenant is compared for equality in front of ranges; not partial, because it
+ * has to serve every query; plain column, since expressions have attribute
+ * number 0.
+ */
 static bool
 has_tenant_index(Relation rel, AttrNumber attnum)
 {
@@ -400,7 +447,10 @@ has_tenant_index(Relation rel, AttrNumber attnum)
 	return found;
 }
 
-/* Judge the BEFORE TRUNCATE trigger. */
+/*
+ * Judge the BEFORE TRUNCATE trigger. One that is disabled, has a WHEN, or
+ * calls another function is not the one we made.
+ */
 static PlatPresence
 inspect_guard(Relation rel)
 {
@@ -425,7 +475,11 @@ inspect_guard(Relation rel)
 	return PLAT_MISSING;
 }
 
-/* Bytes of heap of a table and its partitions. */
+/*
+ * Bytes of heap of a table and its partitions; for the decision what is
+ * quick. Locks nothing for longer than it looks, so a partition may come or
+ * go meanwhile.
+ */
 static uint64
 heap_bytes(Relation rel)
 {
@@ -450,7 +504,10 @@ heap_bytes(Relation rel)
 	return bytes;
 }
 
-/* Fill in what depends on the tenant column. */
+/*
+ * Fill in what depends on the tenant column. A column of a type that cannot
+ * hold a tenant counts as missing.
+ */
 static void
 inspect_column(PlatTable *table, Relation rel)
 {

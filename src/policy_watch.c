@@ -38,7 +38,9 @@
 #include "sql.h"
 #include "tenant.h"
 
-/* How a step of ALTER TABLE meets foreign keys. */
+/*
+ * How a step of ALTER TABLE meets foreign keys, from harmless to not.
+ */
 typedef enum ForeignKeyStep
 {
 	NO_FOREIGN_KEY,				/* not at all */
@@ -46,14 +48,21 @@ typedef enum ForeignKeyStep
 	WITH_FOREIGN_KEY			/* may check one beside other things */
 } ForeignKeyStep;
 
-/* What to do with a command that checks a foreign key beside other things. */
+/*
+ * What to do with a command that checks a foreign key beside other things; a
+ * hint of two different errors.
+ */
 #define FOREIGN_KEY_HINT \
 	"Add a foreign key in an ALTER TABLE of its own, to a partition before it is attached; drop it while the type of its column changes."
 
 /* Setting platpat.allow_drop. */
 static bool allow_drop = false;
 
-/* Whether row security does not force the owner until the command ends. */
+/*
+ * Whether row security does not force the owner until the command ends. Set
+ * only by us: core sets the same flag of the context around its own queries,
+ * and takes it back itself.
+ */
 static bool unforced = false;
 static bool callback_registered = false;
 
@@ -61,7 +70,9 @@ PG_FUNCTION_INFO_V1(plat_policy_on_command_start);
 PG_FUNCTION_INFO_V1(plat_policy_on_command_end);
 PG_FUNCTION_INFO_V1(plat_policy_on_drop);
 
-/* Define the settings of this module. */
+/*
+ * Define the settings of this module; called once from _PG_init.
+ */
 void
 plat_policy_define_settings(void)
 {
@@ -72,7 +83,10 @@ plat_policy_define_settings(void)
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
-/* The event data, or an error if not called as an event trigger. */
+/*
+ * The event data, or an error if not called as an event trigger, which the
+ * result type rules out except from C.
+ */
 static EventTriggerData *
 event_data(FunctionCallInfo fcinfo)
 {
@@ -83,7 +97,10 @@ event_data(FunctionCallInfo fcinfo)
 	return (EventTriggerData *) fcinfo->context;
 }
 
-/* Whether a list of names, as in DROP, has this one. */
+/*
+ * Whether a list of names, as in DROP EXTENSION a, b, has this one. Names of
+ * extensions and schemas are single strings there.
+ */
 static bool
 names_include(List *names, const char *name)
 {
@@ -98,7 +115,11 @@ names_include(List *names, const char *name)
 	return false;
 }
 
-/* Whether one of the roles owns the extension or its schema. */
+/*
+ * Whether one of the roles owns the extension or its schema, so that DROP
+ * OWNED would take them. A role that does not exist owns nothing; core will
+ * say so.
+ */
 static bool
 roles_own_platpat(List *roles)
 {
@@ -119,7 +140,11 @@ roles_own_platpat(List *roles)
 	return false;
 }
 
-/* Whether the command would take platpat away. */
+/*
+ * Whether the command would take platpat away, as its parse tree says.
+ * Dropping a member of the extension alone is refused by core, and nothing
+ * else that can be dropped contains it.
+ */
 static bool
 drops_platpat(Node *command)
 {
@@ -151,7 +176,10 @@ count_protected(void)
 						  0, NULL, NULL, NULL);
 }
 
-/* Refuse to drop platpat while tables rely on it, and to rename its schema. */
+/*
+ * Refuse to drop platpat while tables rely on it (2BP01), and to rename its
+ * schema (0A000), whose name is in our C code and in the policies.
+ */
 static void
 guard_platpat(Node *command)
 {
@@ -177,7 +205,11 @@ guard_platpat(Node *command)
 				 errhint("Call platpat.unprotect() for each of platpat.protected_tables and drop other policies that call its functions, or turn on platpat.allow_drop.")));
 }
 
-/* Whether one of the constraints of a new column is a foreign key. */
+/*
+ * Whether one of the constraints of a new column is a foreign key. Without a
+ * default core has nothing to check and does not; what counts as a default,
+ * serial types and domains with one, is core's business.
+ */
 static bool
 column_has_foreign_key(const ColumnDef *column)
 {
@@ -223,7 +255,10 @@ has_own_type(Oid relid, AttrNumber attnum)
 	return OidIsValid(type) && getBaseType(type) >= FirstNormalObjectId;
 }
 
-/* The same for the columns (relid, attnum) that the last query returned. */
+/*
+ * The same for the columns (relid, attnum) that the last query returned, rows
+ * of them.
+ */
 static bool
 any_own_type(uint64 rows)
 {
@@ -236,7 +271,11 @@ any_own_type(uint64 rows)
 	return false;
 }
 
-/* Classify ADD FOREIGN KEY by the types of the columns at both ends. */
+/*
+ * Classify ADD FOREIGN KEY by the types of the columns at both ends. The
+ * columns that are referenced may be left out of the command; any unique
+ * index may be meant then, and all of them are looked at.
+ */
 static ForeignKeyStep
 classify_new_key(const Constraint *constraint, Oid relid)
 {
@@ -257,7 +296,10 @@ classify_new_key(const Constraint *constraint, Oid relid)
 		WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
 }
 
-/* Classify a step on the constraint of this name. */
+/*
+ * Classify a step on the constraint of this name, which may be no foreign
+ * key, or not there: core will say so.
+ */
 static ForeignKeyStep
 classify_old_key(const char *name, Oid relid)
 {
@@ -278,7 +320,10 @@ classify_old_key(const char *name, Oid relid)
 	return any_own_type(rows) ? WITH_FOREIGN_KEY : ONLY_FOREIGN_KEY;
 }
 
-/* check_functions_in_node callback: a function that is not core's. */
+/*
+ * check_functions_in_node callback: a function that is not core's. Functions
+ * made by initdb have lower oids than any that a user makes.
+ */
 static bool
 is_own_function(Oid function, void *context)
 {
@@ -294,7 +339,11 @@ own_function_walker(Node *node, void *context)
 		expression_tree_walker(node, own_function_walker, context);
 }
 
-/* Whether a partition's constraint calls functions that are not core's. */
+/*
+ * Whether a partition's constraint calls functions that are not core's. It is
+ * part of the query by which core looks for keys that still refer to a
+ * partition that is to be detached.
+ */
 static bool
 has_own_functions(const RangeVar *partition)
 {
@@ -312,7 +361,10 @@ has_own_functions(const RangeVar *partition)
 	return found;
 }
 
-/* What one step of ALTER TABLE has to do with foreign keys. */
+/*
+ * What one step of ALTER TABLE has to do with foreign keys. A step that is
+ * not named here runs no query over the rows.
+ */
 static ForeignKeyStep
 classify_step(const AlterTableCmd *step, Oid relid)
 {
@@ -345,7 +397,11 @@ classify_step(const AlterTableCmd *step, Oid relid)
 	}
 }
 
-/* The same for the whole command: a mixture counts as WITH_FOREIGN_KEY. */
+/*
+ * The same for the whole command: a mixture counts as WITH_FOREIGN_KEY,
+ * because a default or a CHECK of another step would be evaluated in the same
+ * window.
+ */
 static ForeignKeyStep
 classify_command(const AlterTableStmt *command, Oid relid)
 {
@@ -363,7 +419,10 @@ classify_command(const AlterTableStmt *command, Oid relid)
 	return result == ONLY_FOREIGN_KEY && others ? WITH_FOREIGN_KEY : result;
 }
 
-/* Force the owner again, if we stopped that. */
+/*
+ * Force the owner again, if we stopped that, and keep the rest of the
+ * security context.
+ */
 static void
 force_owner(void)
 {
@@ -377,7 +436,11 @@ force_owner(void)
 	SetUserIdAndSecContext(user, context & ~SECURITY_NOFORCE_RLS);
 }
 
-/* Whatever was prepared for a command ends with it. */
+/*
+ * Whatever was prepared for a command ends with it. Nested DDL, from another
+ * event trigger, ends it early, and then core checks as ever: with an error
+ * or for one tenant, but never for too many.
+ */
 static void
 finish_command(void)
 {
@@ -385,7 +448,10 @@ finish_command(void)
 	plat_tenant_explain_missing(NULL);
 }
 
-/* The net under finish_command: an error, or a disabled end trigger. */
+/*
+ * The net under finish_command: an error, after which core has restored the
+ * context, or an end trigger that a superuser has disabled.
+ */
 static void
 finish_at_end(XactEvent event, void *arg)
 {
@@ -462,7 +528,10 @@ prepare_foreign_keys(const AlterTableStmt *alter)
 	}
 }
 
-/* Event trigger for ddl_command_start. */
+/*
+ * Event trigger for ddl_command_start, of every command. Runs as whoever gave
+ * it; most commands leave at the switch.
+ */
 Datum
 plat_policy_on_command_start(PG_FUNCTION_ARGS)
 {
@@ -489,7 +558,12 @@ plat_policy_on_command_start(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Whether the command may have made a table that needs protection. */
+/*
+ * Whether the command may have made a table that needs protection: a new one,
+ * or one that has got a column, a parent or a schema. Other forms of ALTER
+ * TABLE are left alone, so that an owner who weakens a protection on purpose
+ * is not overruled by the next unrelated command.
+ */
 static bool
 may_need_protection(Node *command)
 {
@@ -510,7 +584,11 @@ may_need_protection(Node *command)
 	return false;
 }
 
-/* The tables, temporary ones excepted, that the command has touched. */
+/*
+ * The tables, temporary ones excepted, that the command has touched, those of
+ * extension scripts excepted, too: what an extension makes is its own
+ * business, and a restore makes it so.
+ */
 static List *
 touched_tables(void)
 {
@@ -530,7 +608,10 @@ touched_tables(void)
 	return tables;
 }
 
-/* The tenant column that the table's schema is protected by, or NULL. */
+/*
+ * The tenant column that the table's schema is protected by, or NULL if it is
+ * not protected or the table has no such column. Good until the next query.
+ */
 static char *
 schema_column(Oid relid)
 {
@@ -581,7 +662,10 @@ protect_touched(Oid relid)
 		(void) plat_policy_install(relid, column, NULL, true);
 }
 
-/* Follow the renaming of a tenant column or of a protected schema. */
+/*
+ * Follow the renaming of a tenant column or of a protected schema. Policies
+ * follow by themselves: they store attribute numbers.
+ */
 static void
 follow_rename(const RenameStmt *rename, List *tables)
 {
@@ -642,7 +726,11 @@ warn_policy(const CreatePolicyStmt *policy)
 					 quote_literal_cstr(table->name))));
 }
 
-/* Protect what the command has made, and follow what it has renamed. */
+/*
+ * Protect what the command has made, and follow what it has renamed. An error
+ * here undoes the command: a table that has to be protected and cannot be is
+ * not made.
+ */
 static void
 follow_command(Node *command)
 {
@@ -657,7 +745,10 @@ follow_command(Node *command)
 		protect_touched(lfirst_oid(cell));
 }
 
-/* Event trigger for ddl_command_end. */
+/*
+ * Event trigger for ddl_command_end. Silent during our own DDL, in extension
+ * scripts and in pg_upgrade, which restores catalogs as they were.
+ */
 Datum
 plat_policy_on_command_end(PG_FUNCTION_ARGS)
 {
@@ -675,7 +766,11 @@ plat_policy_on_command_end(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Event trigger for sql_drop: forget tables and schemas that are gone. */
+/*
+ * Event trigger for sql_drop: forget tables and schemas that are gone,
+ * whatever command took them along. A row for a table that is gone would be
+ * dumped as a bare number and stop a restore.
+ */
 Datum
 plat_policy_on_drop(PG_FUNCTION_ARGS)
 {

@@ -22,10 +22,17 @@
 #include "compat.h"
 #include "sql.h"
 
-/* The longest piece of a user's text that a message repeats, in bytes. */
+/*
+ * The longest piece of a user's text that a message repeats, in bytes: enough
+ * to recognise it, and a megabyte of it helps nobody in a log.
+ */
 #define CLIP_BYTES 200
 
-/* The oid of a table of ours; it exists as long as our functions do. */
+/*
+ * The oid of a table of ours; XX000 if it is missing. It exists as long as
+ * our functions do, because the extension owns both; only a superuser who
+ * takes the table out of the extension can see the error.
+ */
 Oid
 plat_our_table(const char *table)
 {
@@ -56,14 +63,20 @@ plat_sql_pin(void)
 	return level;
 }
 
-/* Undo plat_sql_pin. */
+/*
+ * Undo plat_sql_pin. Levels are closed in the order opposite to that in which
+ * they were opened.
+ */
 void
 plat_sql_unpin(int level)
 {
 	AtEOXact_GUC(true, level);
 }
 
-/* Run a utility command as the current user. */
+/*
+ * Run a utility command as the current user, with the privileges of that
+ * user. Its event triggers fire, ours included.
+ */
 void
 plat_sql_run(const char *command)
 {
@@ -76,7 +89,11 @@ plat_sql_run(const char *command)
 			 SPI_result_code_string(code), command);
 }
 
-/* Run a query as the current user; returns the number of rows. */
+/*
+ * Run a query as the current user; returns the number of rows. It sees what
+ * was written before in the same transaction. The result is good until the
+ * next query; plat_sql_value() reads it.
+ */
 uint64
 plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
 			   const char *nulls)
@@ -92,7 +109,11 @@ plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
 	return SPI_processed;
 }
 
-/* Become the owner of a table of ours; returns whom to go back to. */
+/*
+ * Become the owner of a table of ours; returns whom to go back to, and the
+ * security context in *context. The flag keeps whatever runs meanwhile from
+ * changing roles, as in a SECURITY DEFINER function.
+ */
 static Oid
 become_owner(const char *table, int *context)
 {
@@ -145,7 +166,11 @@ plat_sql_read(const char *table, const char *command, int nargs, Oid *types,
 	return SPI_processed;
 }
 
-/* The text of a value of the last query's result; NULL for SQL NULL. */
+/*
+ * The text of a value of the last query's result, columns from 1; NULL for
+ * SQL NULL. It lives until SPI_finish(), or longer where the caller has
+ * switched to another memory context.
+ */
 char *
 plat_sql_value(uint64 row, int column)
 {
@@ -153,14 +178,20 @@ plat_sql_value(uint64 row, int column)
 						column);
 }
 
-/* A copy of text short enough for a message, cut between characters. */
+/*
+ * A copy of text short enough for a message, cut between characters of the
+ * database's encoding, so that the message is valid text.
+ */
 char *
 plat_clip(const char *text)
 {
 	return pnstrdup(text, pg_mbcliplen(text, strlen(text), CLIP_BYTES));
 }
 
-/* A name argument that must be neither NULL nor empty. */
+/*
+ * A copy of a name argument that must be neither NULL nor empty: 22004,
+ * naming what it is.
+ */
 char *
 plat_name_arg(FunctionCallInfo fcinfo, int argno, const char *what)
 {

@@ -182,6 +182,7 @@ plat_tenant_id_problem(const char *id, size_t len, int encoding)
 	Assert(len > 0);
 	if (len > PLAT_TENANT_MAX)
 		return "have at most 128 bytes";
+
 	/*
 	 * Separators of paths and, below, the two names that walk in a tree:
 	 * "tenants/<id>/" must stay one directory, whatever its reader is.
@@ -279,6 +280,7 @@ plat_parse_bigint(const char *text, int64 *value)
 {
 	bool		negative = text[0] == '-';
 	const char *p = text + (negative || text[0] == '+' ? 1 : 0);
+
 	/*
 	 * The magnitude of PG_INT64_MIN is one more than that of PG_INT64_MAX,
 	 * and does not fit into int64: count unsigned, negate last.

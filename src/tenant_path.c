@@ -123,6 +123,7 @@ plat_tenant_path(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("path must not be null")));
 	path = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
 	/*
 	 * The path is judged before the tenant is asked for, so that a bad path
 	 * is the same error whether or not a tenant is set.
