@@ -335,7 +335,8 @@ plat_policy_state(PG_FUNCTION_ARGS)
 						  " GROUP BY p.polrelid)"
 						  " SELECT relid, tenant_column FROM policed"
 						  " UNION SELECT relid, tenant_column FROM tree"
-						  " WHERE relid NOT IN (SELECT relid FROM policed)",
+						  " WHERE relid NOT IN (SELECT relid FROM policed)"
+						  " ORDER BY 1",
 						  0, NULL, NULL, NULL);
 	relids = palloc(sizeof(Oid) * rows + 1);
 	columns = palloc(sizeof(char *) * rows + 1);

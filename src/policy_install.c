@@ -134,6 +134,17 @@ plat_policy_warn_foreign(Oid relid)
 			 errdetail(NO_FOREIGN_ROWS)));
 }
 
+/* Raise 42P01 if the table is gone: others may drop what we hold no lock on. */
+static void
+check_exists(Oid relid)
+{
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("table with OID %u does not exist", relid)));
+}
+
 /*
  * Refuse what is no table, is not the caller's, or cannot have policies:
  * 42P01, 42809, 42501, 0A000. Ownership counts and not a privilege, because
@@ -147,9 +158,7 @@ check_table(Oid relid)
 	const char *name;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+		check_exists(relid);
 	form = *(Form_pg_class) GETSTRUCT(tuple);
 	ReleaseSysCache(tuple);
 	name = psprintf("table \"%s\"", NameStr(form.relname));
@@ -416,6 +425,17 @@ record_protection(Oid relid, const char *column, bool access)
 }
 
 /*
+ * Lock a table for a change of it; 42P01 if it was dropped while we waited,
+ * or before.
+ */
+static void
+lock_table(Oid relid)
+{
+	LockRelationOid(relid, AccessExclusiveLock);
+	check_exists(relid);
+}
+
+/*
  * Warn about views that would read the table with their owner's eyes, at any
  * distance, and about materialized views. A warning and not more: such a view
  * is right where its owner is subject to the policies.
@@ -504,16 +524,20 @@ install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 						   access, asked != NULL, keep_nulls, false);
 	if (any_to_run(actions))
 	{
-		LockRelationOid(relid, AccessExclusiveLock);
+		lock_table(relid);
 		actions = protect_tree(find_all_inheritors(relid, AccessExclusiveLock,
 												   NULL),
 							   column, access, asked != NULL, keep_nulls,
 							   true);
 	}
+	/* nobody drops it while its name goes into the record and the warnings */
+	LockRelationOid(relid, AccessShareLock);
+	check_exists(relid);
 	if (!is_known || (known.relid == relid &&
 					  (known.access != access || known.is_stale)))
 		record_protection(relid, column, access);
 	warn_views(relid);
+	UnlockRelationOid(relid, AccessShareLock);
 	return actions;
 }
 
@@ -578,7 +602,7 @@ remove_tree(Oid relid)
 				 errhint("Call platpat.unprotect() on the parent.")));
 	column = column ? column : pstrdup(known.column);
 
-	LockRelationOid(relid, AccessExclusiveLock);
+	lock_table(relid);
 	forget_protection(relid);
 	foreach(cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
 	{

@@ -180,9 +180,7 @@ is_column(Node *node, AttrNumber attnum)
 
 /*
  * Whether a stored expression is "column = something from settings", either
- * way round. By name of the operator and not by oid: any type's equality
- * counts, and an operator of a user by that name can only make ours replace a
- * policy that said so.
+ * way round, by an equality of core's: one of a user's own may mean anything.
  */
 static bool
 compares_with_setting(const char *stored, AttrNumber attnum)
@@ -191,7 +189,8 @@ compares_with_setting(const char *stored, AttrNumber attnum)
 	OpExpr	   *op = (OpExpr *) node;
 	char	   *operator;
 
-	if (attnum == 0 || !IsA(node, OpExpr) || list_length(op->args) != 2)
+	if (attnum == 0 || !IsA(node, OpExpr) || list_length(op->args) != 2 ||
+		op->opno >= FirstNormalObjectId)
 		return false;
 	operator = get_opname(op->opno);
 	if (operator == NULL || strcmp(operator, "=") != 0)

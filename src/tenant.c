@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "executor/execdesc.h"
 #include "fmgr.h"
 #include "lib/ilist.h"
@@ -99,8 +100,13 @@ static bool allow_bypass_role = false;
 static TenantNode no_tenant;
 static TenantNode *current = &no_tenant;
 
-/* Nodes that were current once, oldest first. */
-static dlist_head retired = DLIST_STATIC_INIT(retired);
+/*
+ * Nodes that were current once, by a hash of their ids.  Few: a node that
+ * nobody can point into any more is used again for the next tenant of its
+ * list.
+ */
+#define RETIRED_LISTS 64
+static dlist_head retired[RETIRED_LISTS];
 
 /*
  * The tenant that this top-level transaction is bound to.  Deliberately not
@@ -160,41 +166,46 @@ node_is_idle(const TenantNode *node)
 		node->retired_at != GetCurrentStatementStartTimestamp();
 }
 
-/*
- * The node retired last, if it is the same tenant's: a session of one tenant
- * goes back and forth between it and none.
- */
-static TenantNode *
-node_revive(const char *id)
+/* The list of retired nodes that a tenant's belong to. */
+static dlist_head *
+retired_list(const char *id)
 {
-	TenantNode *node;
-
-	if (dlist_is_empty(&retired))
-		return NULL;
-	node = dlist_tail_element(TenantNode, link, &retired);
-	if (strcmp(node->id, id) != 0)
-		return NULL;
-	dlist_delete(&node->link);
-	return node;
+	return &retired[hash_bytes((const unsigned char *) id,
+							   (int) strlen(id)) % RETIRED_LISTS];
 }
 
-/* A node to fill: an idle one, or new memory; NULL when that is out. */
+/*
+ * A node for id: the tenant's own of before, whatever still points into it,
+ * because it says the same; otherwise an idle one, or new memory, which is_new
+ * says is yet to be filled.  NULL when memory is out.  Idle nodes that are met
+ * on the way are freed, so that a session which serves many tenants, even
+ * within one CALL, keeps a node for each of the present statement at most.
+ */
 static TenantNode *
-node_take(void)
+node_take(const char *id, bool *is_new)
 {
-	TenantNode *taken = NULL;
+	dlist_mutable_iter iter;
+	TenantNode *idle = NULL;
 
-	while (!dlist_is_empty(&retired))
+	*is_new = false;
+	dlist_foreach_modify(iter, retired_list(id))
 	{
-		TenantNode *node = dlist_head_element(TenantNode, link, &retired);
+		TenantNode *node = dlist_container(TenantNode, link, iter.cur);
 
+		if (strcmp(node->id, id) == 0)
+		{
+			dlist_delete(&node->link);
+			free(idle);
+			return node;
+		}
 		if (!node_is_idle(node))
-			break;
+			continue;
 		dlist_delete(&node->link);
-		free(taken);
-		taken = node;
+		free(idle);
+		idle = node;
 	}
-	return taken ? taken : malloc(sizeof(TenantNode));
+	*is_new = true;
+	return idle ? idle : malloc(sizeof(TenantNode));
 }
 
 /* Put the node aside until its readers are gone. */
@@ -205,7 +216,7 @@ node_retire(TenantNode *node)
 		return;
 	node->retired_in = plat_current_lxid();
 	node->retired_at = GetCurrentStatementStartTimestamp();
-	dlist_push_tail(&retired, &node->link);
+	dlist_push_tail(retired_list(node->id), &node->link);
 }
 
 /* Note the tenant that the session leaves, for open cursors of its. */
@@ -301,15 +312,14 @@ check_tenant(char **newval, void **extra, GucSource source)
 static void
 assign_tenant(const char *newval, void *extra)
 {
-	TenantNode *node = NULL;
+	TenantNode *node = &no_tenant;
+	bool		is_new = false;
 
-	if (newval == NULL || newval[0] == '\0')
-		node = &no_tenant;
-	else if (strcmp(newval, current->id) == 0)
+	if (newval && strcmp(newval, current->id) == 0)
 		return;
-	if (node == NULL)
-		node = node_revive(newval);
-	if (node == NULL && (node = node_take()) != NULL)
+	if (newval && newval[0] != '\0')
+		node = node_take(newval, &is_new);
+	if (node && is_new)
 		node_fill(node, newval);
 	if (current->is_set)
 		remember_left(current->id);

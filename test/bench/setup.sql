@@ -25,7 +25,15 @@ CREATE POLICY tenant ON setting USING (tenant_id = current_setting('bench.tenant
 ALTER TABLE initplan ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON initplan USING (tenant_id = (SELECT current_setting('bench.tenant')::uuid));
 
-GRANT SELECT ON ours, setting, initplan TO bench_app, bench_plain;
+-- Keys of shard lookups, and each algorithm twice: with 16 shards and with 17.
+CREATE TABLE keys AS
+	SELECT i AS id, 'tenant-' || i AS key FROM generate_series(bigint '0', 999999) i;
+SELECT count(platpat.create_ring(format('%s-%s', algorithm, shards), algorithm,
+	shards => (SELECT array_agg('shard-' || i ORDER BY i) FROM generate_series(0, shards - 1) i)))
+FROM unnest(ARRAY['md5', 'ketama', 'rendezvous', 'maglev', 'jump', 'modulo']) algorithm,
+	unnest(ARRAY[16, 17]) shards;
+
+GRANT SELECT ON ours, setting, initplan, keys TO bench_app, bench_plain;
 -- A sample of all rows: the four tables then have the very same statistics.
 SET default_statistics_target = 10000;
 VACUUM (FREEZE, ANALYZE);
