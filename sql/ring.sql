@@ -32,8 +32,7 @@ CREATE TABLE platpat.rings (
     algorithm text NOT NULL DEFAULT 'md5',
     virtual_nodes int NOT NULL DEFAULT 150,
     hash text NOT NULL DEFAULT 'xxh64',
-    table_size int NOT NULL DEFAULT 65537,
-    version bigint NOT NULL DEFAULT 0
+    table_size int NOT NULL DEFAULT 65537
 );
 COMMENT ON TABLE platpat.rings IS 'Rings of shards. Editing this table is as good as calling the functions.';
 COMMENT ON COLUMN platpat.rings.ring IS 'The name of the ring.';
@@ -41,7 +40,6 @@ COMMENT ON COLUMN platpat.rings.algorithm IS 'md5, ketama, rendezvous, maglev, j
 COMMENT ON COLUMN platpat.rings.virtual_nodes IS 'Points of a shard of weight 1 on an md5 ring, 1 to 10000.';
 COMMENT ON COLUMN platpat.rings.hash IS 'How rendezvous, maglev, jump and modulo hash a key: xxh64 or partition.';
 COMMENT ON COLUMN platpat.rings.table_size IS 'Entries of a maglev table, a prime from 65537 on.';
-COMMENT ON COLUMN platpat.rings.version IS 'Counts the changes of the ring, its shards and its pins.';
 
 CREATE TABLE platpat.shards (
     ring text NOT NULL REFERENCES platpat.rings ON UPDATE CASCADE ON DELETE CASCADE,

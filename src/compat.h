@@ -3,7 +3,9 @@
  *		Every difference between PostgreSQL 15 and 18 that platpat meets.
  *
  * Code is written for the newest release; this header gives older ones the
- * same names.  One block per symbol, and no version test anywhere else.
+ * same names.  One block per symbol, and no version test anywhere else.  What
+ * has core's name behaves as in the newest release; what is named plat_ has
+ * no counterpart there.
  */
 #ifndef PLAT_COMPAT_H
 #define PLAT_COMPAT_H
@@ -24,7 +26,10 @@
 #include "varatt.h"
 #endif
 
-/* 16: one ownership check for every kind of object. */
+/*
+ * 16: one ownership check for every kind of object.  Ours knows relations and
+ * schemas only.  Superusers own everything.
+ */
 #if PG_VERSION_NUM < 160000
 static inline bool
 object_ownercheck(Oid classid, Oid objectid, Oid roleid)
@@ -36,7 +41,10 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 }
 #endif
 
-/* 16: one privilege check for every kind of object, too. */
+/*
+ * 16: one privilege check for every kind of object, too.  Whether the current
+ * user has CREATE on the schema; never raises for want of it.
+ */
 #if PG_VERSION_NUM >= 160000
 #define plat_may_create_in(schema) \
 	(object_aclcheck(NamespaceRelationId, (schema), GetUserId(), \
@@ -46,7 +54,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	(pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
 #endif
 
-/* 16: values of settings live in a memory context of their own. */
+/*
+ * 16: values of settings live in a memory context of their own; a check hook
+ * that replaces a value must use the allocator that guc.c frees it with.  The
+ * copy is NULL when memory is out.
+ */
 #if PG_VERSION_NUM >= 160000
 #define plat_setting_strdup(text) guc_strdup(LOG, (text))
 #define plat_setting_free(text) guc_free(text)
@@ -55,7 +67,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define plat_setting_free(text) free(text)
 #endif
 
-/* 17: the local transaction id moved into PGPROC.vxid. */
+/*
+ * 17: the local transaction id moved into PGPROC.vxid.  The same in all
+ * subtransactions of a top-level transaction, and invalid outside of one and
+ * in the postmaster, which has no PGPROC.
+ */
 #if PG_VERSION_NUM >= 170000
 #define plat_current_lxid() \
 	(MyProc ? MyProc->vxid.lxid : InvalidLocalTransactionId)
@@ -64,7 +80,7 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	(MyProc ? MyProc->lxid : InvalidLocalTransactionId)
 #endif
 
-/* 18: NOT NULL may be there and not valid yet. */
+/* 18: NOT NULL may be there and not valid yet; that does not count as NOT NULL. */
 #if PG_VERSION_NUM >= 180000
 #define plat_column_is_not_null(rel, attnum) \
 	(TupleDescCompactAttr(RelationGetDescr(rel), \
@@ -74,7 +90,7 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	(TupleDescAttr(RelationGetDescr(rel), (attnum) - 1)->attnotnull)
 #endif
 
-/* 18: ALTER CONSTRAINT got a node of its own. */
+/* 18: ALTER CONSTRAINT got a node of its own; step is an AlterTableCmd. */
 #if PG_VERSION_NUM >= 180000
 #define plat_altered_constraint(step) \
 	(((ATAlterConstraint *) (step)->def)->conname)

@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -177,6 +176,7 @@ schema_tables(Oid schema, const char *column)
 					  "  JOIN pg_class p ON p.oid = i.inhparent"
 					  "  JOIN pg_attribute pa ON pa.attrelid = p.oid"
 					  "  WHERE i.inhrelid = c.oid AND p.relnamespace = $1"
+					  "  AND p.relkind <> 'f'"
 					  "  AND pa.attname = $2 AND NOT pa.attisdropped)"
 					  " ORDER BY c.relname",
 					  2, types, values);

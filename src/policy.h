@@ -3,7 +3,9 @@
  *		What the files of module policy share.
  *
  * A table is read into a PlatTable, a pure function turns that and a wish
- * into a list of actions, and only then is anything run.
+ * into a list of actions, and only then is anything run.  All of it lives in
+ * the memory context that was current when it was made, usually SPI's, and is
+ * gone at SPI_finish.
  */
 #ifndef PLAT_POLICY_H
 #define PLAT_POLICY_H
@@ -13,28 +15,42 @@
 
 #include "module.h"
 
+/*
+ * Names of what protect() installs.  They are found again by name, and then
+ * judged by content.
+ */
 #define PLAT_TENANT_POLICY "platpat_tenant"
 #define PLAT_ACCESS_POLICY "platpat_access"
 #define PLAT_GUARD_TRIGGER "platpat_truncate"
 #define PLAT_NOT_NULL_CHECK "platpat_tenant_not_null"
 
-/* A policy or trigger of ours: is it there, and is it what it should be? */
+/*
+ * A policy or trigger of ours: is it there, and is it what it should be?
+ * PLAT_MISSING is 0, what palloc0 leaves.  PLAT_DIFFERENT has our name and
+ * says something else, so it is dropped and made anew.
+ */
 typedef enum PlatPresence
 {
 	PLAT_MISSING, PLAT_DIFFERENT, PLAT_RIGHT
 } PlatPresence;
 
-/* What is true of one table. */
+/*
+ * What is true of one table, as of the lock that the reader held.  Names are
+ * as they stand in SQL: quoted where they need it.
+ */
 typedef struct PlatTable
 {
 	Oid			relid;
 	char	   *name;			/* qualified and quoted */
 	char		relkind;
 	char	   *column;			/* the tenant column, quoted */
-	AttrNumber	attnum;			/* 0 when the column is gone */
+	AttrNumber	attnum;			/* 0 when it is gone or of another type */
+
+	/* Both "" when attnum is 0. */
 	char	   *reader;			/* call that reads the tenant in its type */
 	char	   *predicate;		/* USING and WITH CHECK of platpat_tenant */
 
+	/* pg_class.relrowsecurity and relforcerowsecurity, and the policies. */
 	bool		row_security;
 	bool		forced;
 	PlatPresence tenant_policy;
@@ -44,24 +60,26 @@ typedef struct PlatTable
 	bool		other_policies; /* has policies that are nobody's of these */
 	bool		other_permissive;	/* and a permissive one among them */
 
-	char	   *default_text;	/* the column's default, or NULL */
+	/* Of the tenant column; false or NULL when attnum is 0. */
+	char	   *default_text;	/* deparsed default, or NULL */
 	bool		not_null;
 	bool		null_check_valid;	/* a CHECK says so, and is validated */
 	bool		own_null_check; /* ours is there, valid or not */
 	bool		indexed;		/* a usable index leads with the column */
+
 	bool		may_index;		/* the caller may create one */
 	PlatPresence guard;			/* the BEFORE TRUNCATE trigger */
 	uint64		bytes;			/* size of its heap, partitions included */
 } PlatTable;
 
-/* What protect() is asked for. */
+/* What a plan is to reach on one table. */
 typedef struct PlatWish
 {
 	bool		access;			/* install platpat_access */
 	bool		is_root;		/* of the tree; its children follow it */
 } PlatWish;
 
-/* A row of platpat.protections. */
+/* A row of platpat.protections, mended where its column has been renamed. */
 typedef struct PlatProtection
 {
 	Oid			relid;
@@ -70,7 +88,10 @@ typedef struct PlatProtection
 	bool		is_stale;		/* column is another one than was recorded */
 } PlatProtection;
 
-/* One step, done or to be done by the user. */
+/*
+ * One step, done or to be done by the user.  object, action and statement are
+ * what protect() returns; the flags are between planning and running.
+ */
 typedef struct PlatAction
 {
 	const char *object;

@@ -14,7 +14,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "catalog/pg_am.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_policy.h"
@@ -410,8 +409,13 @@ inspect_null_check(PlatTable *table, Relation rel)
 		ConstrCheck *check = &constr->check[i];
 		NullTest   *test = stringToNode(check->ccbin);
 
+		/*
+		 * of the column itself and of its children, or core scans all the
+		 * same
+		 */
 		if (!IsA(test, NullTest) || test->nulltesttype != IS_NOT_NULL ||
-			!is_column((Node *) test->arg, table->attnum))
+			!IsA(test->arg, Var) || check->ccnoinherit ||
+			((Var *) test->arg)->varattno != table->attnum)
 			continue;
 		table->null_check_valid |= check->ccvalid;
 		table->own_null_check |=

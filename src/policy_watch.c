@@ -16,7 +16,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
@@ -462,6 +461,17 @@ finish_at_end(XactEvent event, void *arg)
 		finish_command();
 }
 
+/* The same for a subtransaction: its commands are over. */
+static void
+finish_at_rollback(SubXactEvent event, SubTransactionId subid,
+				   SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	unforced = false;			/* the context is restored already */
+	finish_command();
+}
+
 /*
  * Until the command ends, run it the way core runs its own foreign key
  * queries: FORCE ROW LEVEL SECURITY does not force an owner.  An error
@@ -504,8 +514,11 @@ prepare_foreign_keys(const AlterTableStmt *alter)
 		!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		return;
 	if (!callback_registered)
+	{
 		RegisterXactCallback(finish_at_end, NULL);
-	callback_registered = true;
+		RegisterSubXactCallback(finish_at_rollback, NULL);
+		callback_registered = true;
+	}
 
 	switch (classify_command(alter, relid))
 	{

@@ -166,8 +166,8 @@ discard(PlatCachedRing *cached)
 
 /*
  * The version of a ring that the active snapshot sees, as text; empty if it
- * sees none.  The transaction that wrote the row is part of it: a ring that
- * was dropped and made again counts its changes from the beginning.
+ * sees none.  It is the version of the row itself, which every change of a
+ * ring, its shards and its pins writes anew: by whom, and where it is.
  */
 static const char *
 read_version(const char *name)
@@ -175,7 +175,7 @@ read_version(const char *name)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
 
-	if (plat_sql_read("rings", "SELECT concat(xmin, '.', version)"
+	if (plat_sql_read("rings", "SELECT concat(xmin, '.', ctid)"
 					  " FROM platpat.rings WHERE ring = $1",
 					  1, types, values) == 0)
 		return "";

@@ -198,9 +198,9 @@ check_settings(const char *algorithm, const char *hash, double virtual_nodes,
 }
 
 /*
- * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  Every update counts
- * the version up, whatever it sets.  A ring that is inserted over the shipped
- * one of the same name, as a restore does, updates that instead.
+ * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  A ring that is
+ * inserted over the shipped one of the same name, as a restore does, updates
+ * that instead.
  */
 Datum
 plat_ring_check_ring(PG_FUNCTION_ARGS)
@@ -217,15 +217,8 @@ plat_ring_check_ring(PG_FUNCTION_ARGS)
 				   column_text(trigger, row, "hash"),
 				   column_number(trigger, row, "virtual_nodes"),
 				   column_number(trigger, row, "table_size"));
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-	{
-		double		version = column_number(trigger, trigger->tg_trigtuple,
-											"version");
-
-		return PointerGetDatum(with_value(trigger, row, "version",
-										  Int64GetDatum((int64) version + 1)));
-	}
-	if (strcmp(ring, "default") != 0)
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		strcmp(ring, "default") != 0)
 		return PointerGetDatum(row);
 
 	values[0] = CStringGetTextDatum(ring);
@@ -262,7 +255,7 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 		return true;
 	}
 	if (plat_sql_as_owner("rings",
-						  "UPDATE platpat.rings SET version = version"
+						  "UPDATE platpat.rings SET algorithm = algorithm"
 						  " WHERE ring = $1 RETURNING algorithm",
 						  1, types, values, NULL) == 0)
 		return false;

@@ -1,6 +1,9 @@
 /*
  * sql.h
  *		Running SQL from C, as the caller or as the owner of our tables.
+ *
+ * SPI is connected by the caller of everything that runs a command; see sql.c
+ * for what each function promises.
  */
 #ifndef PLAT_SQL_H
 #define PLAT_SQL_H

@@ -8,7 +8,13 @@
  * assign hook keeps a parsed copy, so that reading the tenant in a policy
  * costs one load and one branch.
  *
- * Nothing here is shared between backends.
+ * Two things are deliberately outside of guc.c, because they must outlive
+ * what a user can undo: the tenant that a transaction is bound to, and the
+ * tenant that it has left.  Both are plain statics, stamped with the
+ * transaction they belong to.
+ *
+ * Nothing here is shared between backends and no lock is taken.  Every piece
+ * of state is written by the backend itself, outside of signal handlers.
  */
 #include "postgres.h"
 
@@ -28,6 +34,10 @@
 #include "tenant.h"
 #include "tenant_id.h"
 
+/*
+ * The setting that is the context; written by set_tenant() and
+ * reset_tenant().
+ */
 #define TENANT_SETTING "platpat.tenant"
 
 /*
@@ -35,18 +45,31 @@
  * longer current keeps its contents until nobody can hold such a pointer any
  * more: until the transaction is over and, because the arguments of a CALL
  * outlive the transactions inside it, the client's statement, too.
+ *
+ * Allocated with malloc: an assign hook must not fail, and palloc would.
  */
 typedef struct TenantNode
 {
-	dlist_node	link;			/* in the list of retired nodes */
+	/* In the list of retired nodes; undefined while the node is current. */
+	dlist_node	link;
+
+	/* When it was retired: transaction, and start of the client's statement. */
 	LocalTransactionId retired_in;
-	TimestampTz retired_at;		/* start of the client's statement */
+	TimestampTz retired_at;
+
+	/* False in no_tenant only. */
 	bool		is_set;
+
+	/* Whether id is the canonical spelling of one, and which. */
 	bool		has_uuid;
 	bool		has_bigint;
 	pg_uuid_t	uuid;
 	int64		bigint;
+
+	/* The id, closed by a zero; empty in no_tenant. */
 	char		id[PLAT_TENANT_MAX + 1];
+
+	/* The same as a text value with a four-byte header, never toasted. */
 	union
 	{
 		int32		align;
@@ -54,16 +77,25 @@ typedef struct TenantNode
 	}			text;
 } TenantNode;
 
+/*
+ * platpat.tenant_type: what every id must parse as.  The setting is judged
+ * when a tenant is set; a tenant that is set already stays as it is.
+ */
 typedef enum TenantType
 {
 	TENANT_TEXT, TENANT_UUID, TENANT_BIGINT
 } TenantType;
 
+/*
+ * platpat.on_missing_tenant: what the readers do when no tenant is set, raise
+ * 42501 or return NULL, with which a policy's comparison is not true.
+ */
 typedef enum MissingTenant
 {
 	MISSING_ERROR, MISSING_EMPTY
 } MissingTenant;
 
+/* platpat.tenant_switching: whether check_switch() does its work. */
 typedef enum TenantSwitching
 {
 	SWITCHING_LOCKED, SWITCHING_FREE
@@ -88,6 +120,10 @@ static const struct config_enum_entry switching_options[] = {
 	{NULL, 0, false}
 };
 
+/*
+ * Settings, all PGC_SUSET: an application role can change none of them.
+ * docs/settings.md describes them.
+ */
 /* Settings; docs/settings.md describes them. */
 static char *tenant_setting = NULL;
 static int	tenant_type = TENANT_TEXT;
@@ -96,7 +132,10 @@ static int	tenant_switching = SWITCHING_LOCKED;
 static bool session_tenant = true;
 static bool allow_bypass_role = false;
 
-/* The current tenant; never NULL, no_tenant when there is none. */
+/*
+ * The current tenant; never NULL, no_tenant when there is none.  no_tenant is
+ * all zeros for ever and is never retired.
+ */
 static TenantNode no_tenant;
 static TenantNode *current = &no_tenant;
 
@@ -115,11 +154,17 @@ static dlist_head retired[RETIRED_LISTS];
 static LocalTransactionId locked_in = InvalidLocalTransactionId;
 static char locked_id[PLAT_TENANT_MAX + 1];
 
-/* The tenant that was current last, and the transaction that left it. */
+/*
+ * The tenant that was current last, and the transaction that left it.  A
+ * cursor may still be open on its rows when no tenant is set any more.
+ */
 static LocalTransactionId left_in = InvalidLocalTransactionId;
 static char left_id[PLAT_TENANT_MAX + 1];
 
-/* What "no tenant is set" hints at, if not at set_tenant(). */
+/*
+ * What "no tenant is set" hints at, or NULL for set_tenant().  See
+ * plat_tenant_explain_missing().
+ */
 static const char *missing_hint = NULL;
 
 PG_FUNCTION_INFO_V1(plat_tenant_set_text);
@@ -131,7 +176,10 @@ PG_FUNCTION_INFO_V1(plat_tenant_current_uuid);
 PG_FUNCTION_INFO_V1(plat_tenant_current_bigint);
 PG_FUNCTION_INFO_V1(plat_tenant_current_or_null);
 
-/* The current tenant's id, or NULL. */
+/*
+ * The current tenant's id, or NULL.  Never raises.  The pointer is good as
+ * long as a reader's Datum: see TenantNode.
+ */
 const char *
 plat_tenant_current(void)
 {
@@ -139,8 +187,8 @@ plat_tenant_current(void)
 }
 
 /*
- * Whether reading the tenant would raise now: none is set, and that is an
- * error.
+ * Whether reading the tenant would raise now: none is set, and
+ * platpat.on_missing_tenant makes that an error.
  */
 bool
 plat_tenant_missing_is_error(void)
@@ -150,7 +198,8 @@ plat_tenant_missing_is_error(void)
 
 /*
  * Replace the hint of "no tenant is set" while a command runs that its author
- * would not expect to need one; NULL goes back.  hint is not copied.
+ * would not expect to need one; NULL goes back.  hint is not copied: pass a
+ * constant.  Nothing undoes it on error, which is the caller's to see to.
  */
 void
 plat_tenant_explain_missing(const char *hint)
@@ -158,7 +207,11 @@ plat_tenant_explain_missing(const char *hint)
 	missing_hint = hint;
 }
 
-/* Whether nobody can hold a pointer into a retired node any more. */
+/*
+ * Whether nobody can hold a pointer into a retired node any more.  Outside of
+ * transactions the local transaction id is invalid, and a node that was
+ * retired there waits for the next transaction: late, but never too early.
+ */
 static bool
 node_is_idle(const TenantNode *node)
 {
@@ -208,7 +261,7 @@ node_take(const char *id, bool *is_new)
 	return idle ? idle : malloc(sizeof(TenantNode));
 }
 
-/* Put the node aside until its readers are gone. */
+/* Put the node aside until its readers are gone.  Does not allocate. */
 static void
 node_retire(TenantNode *node)
 {
@@ -227,7 +280,10 @@ remember_left(const char *id)
 	strlcpy(left_id, id, sizeof(left_id));
 }
 
-/* Parse id once into every form that a reader may ask for. */
+/*
+ * Parse id, which check_tenant() has made canonical, once into every form
+ * that a reader may ask for.
+ */
 static void
 node_fill(TenantNode *node, const char *id)
 {
@@ -243,9 +299,11 @@ node_fill(TenantNode *node, const char *id)
 }
 
 /*
- * Write the canonical spelling of value to id, which has room for
- * PLAT_TENANT_MAX bytes and the closing zero.  Returns why value cannot be a
- * tenant id, a constant that completes "Tenant ids ...", or NULL if it can.
+ * Write the canonical spelling of value, which is not empty, to id, which has
+ * room for PLAT_TENANT_MAX bytes and the closing zero.  Returns why value
+ * cannot be a tenant id, a constant that completes "Tenant ids ...", or NULL
+ * if it can; in the first case id is undefined.  Raises nothing and allocates
+ * nothing.
  */
 static const char *
 canonical_id(const char *value, char *id)
@@ -277,8 +335,13 @@ canonical_id(const char *value, char *id)
 }
 
 /*
- * GUC check hook: empty means no tenant, anything else must be an id, and is
- * kept in its canonical spelling.
+ * GUC check hook of platpat.tenant: empty means no tenant, anything else must
+ * be an id, and is kept in its canonical spelling.  Runs in every backend
+ * that takes the value over, parallel workers included, and before there is a
+ * database where the setting comes from the command line.
+ *
+ * The replacement of *newval must come from the allocator that guc.c frees it
+ * with, malloc in PostgreSQL 15 and guc_malloc since 16: see compat.h.
  */
 static bool
 check_tenant(char **newval, void **extra, GucSource source)
@@ -306,8 +369,10 @@ check_tenant(char **newval, void **extra, GucSource source)
 }
 
 /*
- * GUC assign hook.  It must not fail: without memory for a node the session
- * has no tenant, which shows nothing rather than too much.
+ * GUC assign hook of platpat.tenant: make newval current.  Also called by
+ * guc.c when it undoes a setting at the end of a (sub)transaction, where no
+ * catalog may be read and nothing may fail: without memory for a node the
+ * session has no tenant, which shows nothing rather than too much.
  */
 static void
 assign_tenant(const char *newval, void *extra)
@@ -327,7 +392,12 @@ assign_tenant(const char *newval, void *extra)
 	current = node ? node : &no_tenant;
 }
 
-/* Define the settings of this module. */
+/*
+ * Define the settings of this module; called once by _PG_init, must not
+ * raise.  All are PGC_SUSET: roles and databases can carry them, and only
+ * superusers say so.  GUC_DISALLOW_IN_FILE keeps one tenant for a whole
+ * server out of postgresql.conf and ALTER SYSTEM.
+ */
 static void
 define_settings(void)
 {
@@ -369,7 +439,11 @@ const PlatModule plat_tenant_module = {
 	.define_settings = define_settings,
 };
 
-/* Check an argument and write its canonical spelling to id. */
+/*
+ * Check an argument of set_tenant(), NULL for SQL NULL, and write its
+ * canonical spelling to id.  Raises 22004 for NULL and the empty string,
+ * 22023 for what cannot be an id; the message repeats a clipped value.
+ */
 static void
 id_argument(const char *value, char *id)
 {
@@ -388,9 +462,10 @@ id_argument(const char *value, char *id)
 }
 
 /*
- * Refuse a caller to whom policies do not apply.  The outer user counts: a
- * SECURITY DEFINER wrapper changes only the current user, and its caller goes
- * on querying as the outer one.
+ * Refuse, with 42501, a caller to whom policies do not apply: a superuser or
+ * a role with BYPASSRLS, unless platpat.allow_bypass_role is on.  The outer
+ * user counts: a SECURITY DEFINER wrapper changes only the current user, and
+ * its caller goes on querying as the outer one.
  */
 static void
 check_caller(void)
@@ -407,7 +482,10 @@ check_caller(void)
 			 errhint("SET ROLE to an application role first, or turn on platpat.allow_bypass_role.")));
 }
 
-/* Refuse session-wide use where pooled connections share the session. */
+/*
+ * Refuse, with 42501, session-wide use while platpat.session_tenant is off:
+ * behind a pool the next client would inherit the tenant.
+ */
 static void
 check_session_use(bool is_local)
 {
@@ -421,8 +499,10 @@ check_session_use(bool is_local)
 }
 
 /*
- * Refuse to leave the tenant that this transaction has set, and to change
- * tenants under an open cursor, which would mix the rows of both.
+ * Refuse, with 42501, to leave the tenant that this transaction has set, and
+ * to change tenants under an open cursor, which would mix the rows of both.
+ * id is canonical, or else two spellings would count as two tenants.
+ * platpat.tenant_switching = free lifts both rules.
  */
 static void
 check_switch(const char *id)
@@ -437,6 +517,7 @@ check_switch(const char *id)
 				 errmsg("cannot change the tenant inside a transaction"),
 				 errdetail("This transaction acts for tenant \"%s\".", locked_id),
 				 errhint("COMMIT or ROLLBACK first.")));
+	/* Reset is no way around: the tenant that was left counts as well. */
 	if (current->is_set)
 		former = current->id;
 	else if (left_in == plat_current_lxid())
@@ -450,9 +531,12 @@ check_switch(const char *id)
 }
 
 /*
- * Whether the session is bound to a tenant by a role or database setting or
- * by a superuser's connection option; raises 42501 if that is another one.
- * The reset value tells: nothing else can give this setting one.
+ * Whether the session is bound to a tenant, in which case nothing is left to
+ * set; raises 42501 if that is another one than id.
+ *
+ * The reset value tells.  This setting can get one only from who may set it
+ * before the session begins: a setting of the role or the database, a
+ * superuser's connection option, or the command line of the server.
  */
 static bool
 check_binding(const char *id)
@@ -470,9 +554,9 @@ check_binding(const char *id)
 }
 
 /*
- * Warn when a transaction-local setting is made by a statement of its own
- * outside a transaction block, where it ends with that statement.  what
- * begins the message, which is that of SET LOCAL.
+ * Warn, with 25P01, when a transaction-local setting is made by a statement
+ * of its own outside a transaction block, where it ends with that statement.
+ * what begins the message, which is that of SET LOCAL.
  *
  * A call from a function or a DO block is not meant, nor is a statement which
  * also reads tables.  The portal's executor tells the calls apart: only a
@@ -495,8 +579,13 @@ plat_warn_if_statement_local(FunctionCallInfo fcinfo, const char *what)
 }
 
 /*
- * Make value the tenant, for the transaction or for the session.  All the
- * checks come first, the setting last; returns the tenant as stored.
+ * Make value, NULL for SQL NULL, the tenant for the transaction or, if the
+ * second argument is false, for the session.  Returns the tenant as stored, a
+ * text in the caller's memory context.  All the checks come first, the
+ * setting last, so that an error leaves the tenant and the lock as they were.
+ *
+ * Errors: 22004 for NULL and for an empty tenant, 22023 for what cannot be an
+ * id, 42501 for a caller, a use or a change that is not allowed.
  */
 static Datum
 set_tenant(FunctionCallInfo fcinfo, const char *value)
@@ -519,6 +608,11 @@ set_tenant(FunctionCallInfo fcinfo, const char *value)
 								 PGC_SUSET, PGC_S_SESSION,
 								 is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET,
 								 true, 0, false);
+
+	/*
+	 * Bound only now that the value is in force.  A tenant that the session
+	 * is bound to locks its transaction as well.
+	 */
 	locked_in = plat_current_lxid();
 	strlcpy(locked_id, id, sizeof(locked_id));
 
@@ -527,7 +621,12 @@ set_tenant(FunctionCallInfo fcinfo, const char *value)
 	return PointerGetDatum(cstring_to_text(id));
 }
 
-/* platpat.set_tenant(tenant text, is_local boolean) returns text */
+/*
+ * platpat.set_tenant(tenant text, is_local boolean DEFAULT true) returns text
+ *
+ * VOLATILE, PARALLEL UNSAFE, for PUBLIC; not STRICT, because NULL must never
+ * read as "allowed".  Errors as in set_tenant().
+ */
 Datum
 plat_tenant_set_text(PG_FUNCTION_ARGS)
 {
@@ -536,7 +635,12 @@ plat_tenant_set_text(PG_FUNCTION_ARGS)
 	return set_tenant(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 }
 
-/* platpat.set_tenant(tenant uuid, is_local boolean) returns text */
+/*
+ * platpat.set_tenant(tenant uuid, is_local boolean DEFAULT true) returns text
+ *
+ * The same for a uuid, which is stored canonically under any tenant_type but
+ * bigint, where it raises 22023.
+ */
 Datum
 plat_tenant_set_uuid(PG_FUNCTION_ARGS)
 {
@@ -548,7 +652,13 @@ plat_tenant_set_uuid(PG_FUNCTION_ARGS)
 	return set_tenant(fcinfo, value);
 }
 
-/* platpat.set_tenant(tenant bigint, is_local boolean) returns text */
+/*
+ * platpat.set_tenant(tenant bigint, is_local boolean DEFAULT true) returns
+ * text
+ *
+ * The same for a number, which is stored canonically under any tenant_type
+ * but uuid, where it raises 22023.
+ */
 Datum
 plat_tenant_set_bigint(PG_FUNCTION_ARGS)
 {
@@ -563,8 +673,10 @@ plat_tenant_set_bigint(PG_FUNCTION_ARGS)
 /*
  * platpat.reset_tenant() returns void
  *
- * Takes the tenant away, or goes back to the one that a role or database
- * setting binds the session to.  The transaction's lock stays.
+ * Takes the tenant of the transaction and of the session away, or goes back
+ * to the one that a role or database setting binds the session to.  The
+ * transaction's lock stays.  VOLATILE, PARALLEL UNSAFE, for PUBLIC.  Like
+ * RESET it is undone when the transaction is rolled back.
  */
 Datum
 plat_tenant_reset(PG_FUNCTION_ARGS)
@@ -576,8 +688,9 @@ plat_tenant_reset(PG_FUNCTION_ARGS)
 }
 
 /*
- * The slow way out of a reader: no tenant, or one that type cannot spell.
- * Returns SQL NULL or raises.
+ * The slow way out of a reader: no tenant, or one that type, a constant,
+ * cannot spell.  Raises 22023 for the latter.  Without a tenant raises 42501,
+ * or returns SQL NULL where platpat.on_missing_tenant is "empty".
  */
 static Datum
 no_value(FunctionCallInfo fcinfo, const char *type)
@@ -598,7 +711,17 @@ no_value(FunctionCallInfo fcinfo, const char *type)
 	PG_RETURN_NULL();
 }
 
-/* platpat.current_tenant() returns text */
+/*
+ * platpat.current_tenant() returns text
+ *
+ * The readers are STABLE, PARALLEL SAFE and LEAKPROOF, without arguments, and
+ * for PUBLIC.  STABLE, not IMMUTABLE, which would fold the tenant into cached
+ * plans; LEAKPROOF is true, though they raise: they have no argument that a
+ * message could leak.
+ *
+ * The value is not copied: see TenantNode for how long it stays.  Errors as
+ * in no_value(), 22023 excepted.
+ */
 Datum
 plat_tenant_current_text(PG_FUNCTION_ARGS)
 {
@@ -607,7 +730,12 @@ plat_tenant_current_text(PG_FUNCTION_ARGS)
 	return no_value(fcinfo, "text");
 }
 
-/* platpat.current_tenant_uuid() returns uuid */
+/*
+ * platpat.current_tenant_uuid() returns uuid
+ *
+ * As current_tenant(); 22023 if the tenant is not the canonical spelling of a
+ * uuid, so that two spellings never are one tenant here and two there.
+ */
 Datum
 plat_tenant_current_uuid(PG_FUNCTION_ARGS)
 {
@@ -616,7 +744,12 @@ plat_tenant_current_uuid(PG_FUNCTION_ARGS)
 	return no_value(fcinfo, "uuid");
 }
 
-/* platpat.current_tenant_bigint() returns bigint */
+/*
+ * platpat.current_tenant_bigint() returns bigint
+ *
+ * As current_tenant_uuid(), for bigint; integer columns are compared with it,
+ * too.
+ */
 Datum
 plat_tenant_current_bigint(PG_FUNCTION_ARGS)
 {
@@ -625,7 +758,13 @@ plat_tenant_current_bigint(PG_FUNCTION_ARGS)
 	return no_value(fcinfo, "bigint");
 }
 
-/* platpat.current_tenant_or_null() returns text */
+/*
+ * platpat.current_tenant_or_null() returns text
+ *
+ * As current_tenant(), but NULL without a tenant whatever
+ * platpat.on_missing_tenant says; for applications that want to look, not for
+ * policies.
+ */
 Datum
 plat_tenant_current_or_null(PG_FUNCTION_ARGS)
 {

@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "mb/pg_wchar.h"
 
 #include "tenant_id.h"

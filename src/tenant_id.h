@@ -1,12 +1,19 @@
 /*
  * tenant_id.h
  *		What may be a tenant id, and how uuid and bigint ids are spelled.
+ *
+ * Needs no session, no transaction and no memory context; see tenant_id.c for
+ * what each function promises.
  */
 #ifndef PLAT_TENANT_ID_H
 #define PLAT_TENANT_ID_H
 
 #include "utils/uuid.h"
 
+/*
+ * Longest tenant id in bytes of the database encoding, without the closing
+ * zero.  The text "have at most 128 bytes" repeats the number.
+ */
 /* Longest tenant id in bytes, without the closing zero. */
 #define PLAT_TENANT_MAX 128
 

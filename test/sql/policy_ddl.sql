@@ -164,6 +164,15 @@ ALTER TABLE shop.orders ADD COLUMN y int DEFAULT 99 REFERENCES shop.keys;
 ALTER TABLE shop.orders ALTER COLUMN customer TYPE bigint;
 SELECT count(*) FROM shop.orders;
 ALTER TABLE shop.orders ADD COLUMN z int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+-- the hint is over with the command, after ROLLBACK TO as well
+BEGIN;
+SAVEPOINT a;
+ALTER TABLE shop.orders ADD COLUMN z int, ADD CONSTRAINT fk2 FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers;
+ROLLBACK TO a;
+\set VERBOSITY default
+SELECT count(*) FROM shop.orders;
+\set VERBOSITY terse
+ROLLBACK;
 -- a partition brings its own foreign key, checked before it is attached
 CREATE TABLE shop.parts (tenant_id text NOT NULL, id int, customer int,
     FOREIGN KEY (tenant_id, customer) REFERENCES shop.customers) PARTITION BY LIST (id);

@@ -167,12 +167,23 @@ ALTER TABLE shop.mixed ATTACH PARTITION shop.mixed_f FOR VALUES IN (1);
 \set VERBOSITY terse
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'shop.mixed'::regclass;
 
+-- a child of a foreign table in a protected schema is protected for itself
+CREATE SCHEMA web;
+CREATE FOREIGN TABLE web.feed (tenant_id text NOT NULL) SERVER regress_server;
+CREATE TABLE web.cache () INHERITS (web.feed);
+SELECT DISTINCT object FROM platpat.protect_schema('web');
+-- a check that is no proof for the children is none
+CREATE TABLE shop.stem (tenant_id text, CHECK (tenant_id IS NOT NULL) NO INHERIT);
+CREATE TABLE shop.leaf () INHERITS (shop.stem);
+INSERT INTO shop.leaf VALUES (NULL);
+SELECT platpat.protect('shop.stem');
+
 -- partitions made together with a schema
 CREATE SCHEMA annex CREATE TABLE mixed_2 PARTITION OF shop.mixed FOR VALUES IN (2);
 SELECT table_name, protected FROM platpat.protected_tables WHERE table_name::text LIKE '%mixed%' ORDER BY table_name::text;
 
 SET client_min_messages = warning;
-DROP SCHEMA shop, annex CASCADE;
+DROP SCHEMA shop, annex, web CASCADE;
 DROP FOREIGN DATA WRAPPER regress_dummy CASCADE;
 DROP OWNED BY regress_owner, regress_app;
 DROP ROLE regress_owner, regress_app;
