@@ -111,7 +111,8 @@ SELECT pg_catalog.pg_extension_config_dump('platpat.rings', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.pins', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.removed_defaults', '');
-GRANT SELECT ON platpat.rings, platpat.shards, platpat.pins TO PUBLIC;
+-- not pins: keys are the names of tenants
+GRANT SELECT ON platpat.rings, platpat.shards TO PUBLIC;
 
 CREATE FUNCTION platpat.create_ring(
     ring text,

@@ -57,7 +57,8 @@ static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.alter_shard(text, text, float8, name)",
 	"EXECUTE ON FUNCTION platpat.pin_key(text, text, text)",
 	"EXECUTE ON FUNCTION platpat.unpin_key(text, text)",
-	"INSERT, UPDATE, DELETE ON platpat.rings, platpat.shards, platpat.pins",
+	"INSERT, UPDATE, DELETE ON platpat.rings, platpat.shards",
+	"SELECT, INSERT, UPDATE, DELETE ON platpat.pins",
 	NULL
 };
 
