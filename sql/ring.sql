@@ -19,7 +19,7 @@ COMMENT ON FUNCTION platpat.ring_changed() IS 'Trigger: tells every session that
 CREATE FUNCTION platpat.remember_removal() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_ring_remember_removal';
-COMMENT ON FUNCTION platpat.remember_removal() IS 'Trigger: remembers that the shipped ring was dropped, or is there again.';
+COMMENT ON FUNCTION platpat.remember_removal() IS 'Trigger: remembers that the shipped ring is gone, or is there again.';
 CREATE FUNCTION platpat.apply_removal() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_ring_apply_removal';
@@ -81,9 +81,9 @@ COMMENT ON COLUMN platpat.removed_defaults.key IS 'The key of the row.';
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.rings
     FOR EACH ROW EXECUTE FUNCTION platpat.check_ring();
 COMMENT ON TRIGGER check_row ON platpat.rings IS 'Makes a bad ring impossible.';
-CREATE TRIGGER remember_removal AFTER INSERT OR DELETE ON platpat.rings
+CREATE TRIGGER remember_removal AFTER INSERT OR UPDATE OF ring OR DELETE ON platpat.rings
     FOR EACH ROW EXECUTE FUNCTION platpat.remember_removal();
-COMMENT ON TRIGGER remember_removal ON platpat.rings IS 'So that a dump knows of the dropped shipped ring.';
+COMMENT ON TRIGGER remember_removal ON platpat.rings IS 'So that a dump knows that the shipped ring is gone.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.rings
     EXECUTE FUNCTION platpat.ring_changed();
 COMMENT ON TRIGGER changed ON platpat.rings IS 'Every session compiles its rings anew.';

@@ -8,20 +8,31 @@
  * compiled from the rows that the active snapshot sees.
  *
  * Triggers on the tables send a relcache invalidation of platpat.rings, which
- * reaches every backend, standbys included, and counts up generation.  A ring
- * that was compiled in the present generation is good for all later
- * statements if the snapshot saw the latest version of it; otherwise, as in
- * an old REPEATABLE READ snapshot or under an open cursor, it is good for
- * that very snapshot only.  The hot path compares two numbers.
+ * reaches every backend, standbys included, and counts up generation: once at
+ * the end of the statement, before others can see the change, and once at the
+ * commit.  A ring that was checked in the present generation is good for all
+ * later snapshots if its own saw the latest version and nobody was changing
+ * rings.  Otherwise it is good for that very snapshot, and any other, as of
+ * an open cursor or next to a writer, has to look whether it sees the same
+ * version.  The hot path accepts invalidations, which without any is a look
+ * at a flag, and compares a few numbers.
+ *
+ * A standby hears of a commit only, a moment after it is visible there: a
+ * statement that begins within that moment may answer with the ring before
+ * it, and go on with the new one.
  *
  * Each ring has a memory context of its own below one that holds them all.
  * Nothing is shared between backends.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -33,17 +44,16 @@
 #include "sql.h"
 
 /*
- * What tells one snapshot of a backend from another. Two snapshots of one
- * transaction that agree in all this see the same rows: what the first did
- * not see because it was in progress is in progress for the second, too.
+ * What tells one snapshot of a backend from another, and which is newer. Of
+ * the transactions below xmax the older one counts more as running. Two that
+ * agree in all this see the same rows: what the first did not see because it
+ * was running is running for the second, too.
  */
 typedef struct SnapshotMark
 {
 	LocalTransactionId lxid;
-	TransactionId xmin;
 	TransactionId xmax;
-	uint32		xcnt;
-	int32		subxcnt;
+	uint32		running;
 	CommandId	curcid;
 } SnapshotMark;
 
@@ -67,9 +77,10 @@ struct PlatCachedRing
 	char		name[PLAT_RING_NAME_MAX + 1];	/* hash key */
 	size_t		name_len;
 	MemoryContext context;		/* of all that follows; NULL if not compiled */
-	uint64		generation;		/* when it was compiled */
-	bool		is_latest;		/* the snapshot saw the latest version */
-	SnapshotMark mark;			/* the snapshot it was compiled from */
+	uint64		generation;		/* when it was last checked */
+	bool		is_settled;		/* later snapshots see the same version */
+	SnapshotMark mark;			/* the snapshot it was last checked for */
+	char		version[64];	/* of its row, when it was compiled */
 	PlatRing	ring;
 	const char **servers;		/* of each shard, or NULL */
 	int			npins;
@@ -112,23 +123,46 @@ on_invalidation(Datum arg, Oid relid)
 }
 
 /*
- * The mark of the active snapshot. Cleared first, because marks are compared
- * as bytes.
+ * The mark of the active snapshot. A standby keeps the running transactions
+ * in the other array.
  */
-static SnapshotMark
+static inline SnapshotMark
 mark_snapshot(void)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
-	SnapshotMark mark;
 
-	memset(&mark, 0, sizeof(mark));
-	mark.lxid = plat_current_lxid();
-	mark.xmin = snapshot->xmin;
-	mark.xmax = snapshot->xmax;
-	mark.xcnt = snapshot->xcnt;
-	mark.subxcnt = snapshot->subxcnt;
-	mark.curcid = snapshot->curcid;
-	return mark;
+	return (SnapshotMark)
+	{
+		.lxid = plat_current_lxid(),
+			.xmax = snapshot->xmax,
+			.running = snapshot->takenDuringRecovery ? snapshot->subxcnt :
+			snapshot->xcnt,
+			.curcid = snapshot->curcid,
+	};
+}
+
+/*
+ * Whether two marks are of one snapshot, or of two that see the same.
+ */
+static inline bool
+is_same(SnapshotMark a, SnapshotMark b)
+{
+	return a.lxid == b.lxid && a.xmax == b.xmax && a.running == b.running &&
+		a.curcid == b.curcid;
+}
+
+/*
+ * Whether a snapshot is not older than another of this backend: it sees all
+ * that the other saw.
+ */
+static inline bool
+is_not_older(SnapshotMark mark, SnapshotMark other)
+{
+	if (mark.lxid == other.lxid && mark.curcid < other.curcid)
+		return false;
+	if (mark.xmax == other.xmax)
+		return mark.running <= other.running;
+	return TransactionIdFollows(mark.xmax, other.xmax);
 }
 
 /*
@@ -183,16 +217,24 @@ read_version(const char *name)
 }
 
 /*
- * Whether the version that was compiled is the latest there is.  A parallel
- * query may not take a newer snapshot to find out; saying no costs its leader
- * one compilation more.
+ * Whether all later snapshots see this version until another invalidation
+ * comes.  Writers hold a lock on the table that conflicts with SHARE; it is
+ * given back after their change is visible, so first there must be no writer,
+ * and then no newer version.  A parallel query may not take a newer snapshot
+ * to find out; saying no costs its leader one more look.
  */
 static bool
-is_latest_version(const char *name, const char *version)
+is_settled_version(const char *name, const char *version)
 {
+	LOCKTAG		tag;
+	int			writers;
 	const char *latest;
 
 	if (IsInParallelMode())
+		return false;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, rings_relid);
+	(void) GetLockConflicts(&tag, ShareLock, &writers);
+	if (writers > 0)
 		return false;
 	PushActiveSnapshot(GetLatestSnapshot());
 	latest = read_version(name);
@@ -324,54 +366,69 @@ read_pins(PlatCachedRing *cached)
 }
 
 /*
- * Compile a ring from what the active snapshot sees.  On error the entry
- * stays uncompiled.
+ * Compile a ring from what the active snapshot sees. Runs under SPI. On error
+ * the entry stays uncompiled.
  */
 static void
 compile(PlatCachedRing *cached)
 {
-	uint64		started = generation;
 	MemoryContext caller;
-	bool		is_latest;
 
 	discard(cached);
-	rings_relid = plat_our_table("rings");
 	cached->context = AllocSetContextCreate(cache_context, "platpat ring",
 											ALLOCSET_DEFAULT_SIZES);
-	cached->generation = 0;
 	memset(&cached->ring, 0, sizeof(PlatRing));
-
-	SPI_connect();
 	read_ring(cached);
 	read_shards(cached);
 	read_pins(cached);
-	is_latest = is_latest_version(cached->name, read_version(cached->name));
-	SPI_finish();
-
 	caller = MemoryContextSwitchTo(cached->context);
 	plat_ring_build(&cached->ring);
 	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Make a ring valid for the active snapshot: compile it unless the snapshot
+ * sees the version that was compiled.
+ */
+static void
+refresh(PlatCachedRing *cached)
+{
+	uint64		started = generation;
+	const char *version;
+
+	rings_relid = plat_our_table("rings");
+	cached->generation = 0;
+	SPI_connect();
+	version = read_version(cached->name);
+	if (cached->version[0] == '\0' || strcmp(version, cached->version) != 0)
+	{
+		cached->version[0] = '\0';
+		compile(cached);
+		strlcpy(cached->version, version, sizeof(cached->version));
+	}
+	cached->is_settled = is_settled_version(cached->name, version);
+	SPI_finish();
 	cached->mark = mark_snapshot();
-	cached->is_latest = is_latest;
 	cached->generation = started;
 }
 
 /*
  * Whether what was compiled answers for the active snapshot: nothing has
- * changed since, and the snapshot that it was compiled from saw the latest or
- * is this one.
+ * changed since it was checked, and that was for this very snapshot, or for
+ * an older one and settled. In a transaction nothing else may have accepted
+ * invalidations since the last statement.
  */
 static inline bool
 is_valid(const PlatCachedRing *cached)
 {
 	SnapshotMark mark;
 
+	AcceptInvalidationMessages();
 	if (cached->generation != generation)
 		return false;
-	if (cached->is_latest)
-		return true;
 	mark = mark_snapshot();
-	return memcmp(&mark, &cached->mark, sizeof(mark)) == 0;
+	return cached->is_settled ? is_not_older(mark, cached->mark) :
+		is_same(mark, cached->mark);
 }
 
 /*
@@ -402,9 +459,10 @@ plat_ring_get(const char *name, size_t len)
 		last->context = NULL;
 		last->name_len = len;
 		last->generation = 0;
+		last->version[0] = '\0';
 	}
 	if (!is_valid(last))
-		compile(last);
+		refresh(last);
 	return last;
 }
 

@@ -23,6 +23,8 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "storage/sinval.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
@@ -465,19 +467,43 @@ check_rings(void)
 }
 
 /*
+ * Tell every backend that rings have changed, at the commit and right now: in
+ * the moment between a commit and its messages a snapshot sees the change
+ * already, and must not meet a backend that believes to have the latest.
+ */
+static void
+announce_change(void)
+{
+	SharedInvalidationMessage message;
+	Oid			rings = plat_our_table("rings");
+
+	CacheInvalidateRelcacheByRelid(rings);
+	memset(&message, 0, sizeof(message));
+	message.rc.id = SHAREDINVALRELCACHE_ID;
+	message.rc.dbId = MyDatabaseId;
+	message.rc.relId = rings;
+	SendSharedInvalidMessages(&message, 1);
+}
+
+/*
  * AFTER statement trigger of all three tables: check what the rows make
  * together, and tell every backend.  It is the table of rings that is
- * invalidated, whichever has changed.
+ * invalidated, whichever has changed.  TRUNCATE, which fires no row triggers,
+ * gives all rings another version.
  */
 Datum
 plat_ring_changed(PG_FUNCTION_ARGS)
 {
-	(void) trigger_data(fcinfo);
+	TriggerData *trigger = trigger_data(fcinfo);
+
 	SPI_connect();
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		plat_sql_as_owner("rings", "UPDATE platpat.rings"
+						  " SET algorithm = algorithm", 0, NULL, NULL, NULL);
 	check_rings();
 	SPI_finish();
 	touched.lxid = InvalidLocalTransactionId;
-	CacheInvalidateRelcacheByRelid(plat_our_table("rings"));
+	announce_change();
 	return PointerGetDatum(NULL);
 }
 
@@ -799,20 +825,32 @@ plat_ring_unpin_key(PG_FUNCTION_ARGS)
 }
 
 /*
- * AFTER INSERT OR DELETE row trigger of platpat.rings: a dump of a database
- * whose shipped ring was dropped must say so, because CREATE EXTENSION brings
- * it back before the restore.
+ * Whether a row of platpat.rings has the name of the shipped ring.
+ */
+static bool
+is_shipped(const TriggerData *trigger, HeapTuple row)
+{
+	return strcmp(column_text(trigger, row, "ring"), "default") == 0;
+}
+
+/*
+ * AFTER INSERT OR UPDATE OR DELETE row trigger of platpat.rings: a dump of a
+ * database whose shipped ring was dropped or renamed must say so, because
+ * CREATE EXTENSION brings it back before the restore.
  */
 Datum
 plat_ring_remember_removal(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_data(fcinfo);
-	char	   *ring = column_text(trigger, trigger_row(trigger), "ring");
+	bool		was = !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+	is_shipped(trigger, trigger->tg_trigtuple);
+	bool		is = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
+	is_shipped(trigger, trigger_row(trigger));
 
-	if (strcmp(ring, "default") != 0)
+	if (was == is)
 		return PointerGetDatum(NULL);
 	SPI_connect();
-	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	if (was)
 		plat_sql_as_owner("removed_defaults",
 						  "INSERT INTO platpat.removed_defaults"
 						  " VALUES ('rings', 'default')"
