@@ -304,11 +304,8 @@ names_arg(FunctionCallInfo fcinfo, int argno, char ***names)
 	*names = palloc(sizeof(char *) * Max(count, 1));
 	for (int i = 0; i < count; i++)
 	{
-		if (missing[i] || VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i])) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("shard must not be null or empty")));
-		(*names)[i] = TextDatumGetCString(elements[i]);
+		(*names)[i] = missing[i] ? NULL : TextDatumGetCString(elements[i]);
+		plat_ring_check_name("shard", (*names)[i]);
 	}
 	return count;
 }
@@ -362,6 +359,30 @@ plan_removal(PlatRing *ring, const char *name)
 }
 
 /*
+ * Take shards out of a planned ring, those behind first: in whatever order
+ * they are named, the last few of a jump or modulo ring can go together.
+ */
+static void
+plan_removals(PlatRing *ring, char **names, int count)
+{
+	for (; count > 0; count--)
+	{
+		int			at = 0;
+		char	   *name;
+
+		for (int i = 1; i < count; i++)
+		{
+			if (find_shard(ring->shards, ring->nshards, names[i]) >
+				find_shard(ring->shards, ring->nshards, names[at]))
+				at = i;
+		}
+		name = names[at];
+		names[at] = names[count - 1];
+		plan_removal(ring, name);
+	}
+}
+
+/*
  * Put one shard of weight 1 into a planned ring, whose array has room for it;
  * 42710 if there is one of this name. name is not copied.
  */
@@ -403,14 +424,13 @@ plat_ring_plan(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	after.shards = palloc(sizeof(PlatShard) * (before->nshards + nadded + 1));
 	memcpy(after.shards, before->shards, sizeof(PlatShard) * before->nshards);
-	for (int i = nremoved - 1; i >= 0; i--)
-		plan_removal(&after, removed[i]);
+	plan_removals(&after, removed, nremoved);
 	for (int i = 0; i < nadded; i++)
 		plan_addition(&after, added[i]);
 	if (!plat_ring_has_order(after.algorithm))
 		qsort(after.shards, after.nshards, sizeof(PlatShard), compare_shards);
 	plat_ring_build(&after);
-	if (before->total_weight <= 0 || after.total_weight <= 0)
+	if (plat_ring_find(before, "", 0) < 0 || plat_ring_find(&after, "", 0) < 0)
 		no_owner(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 
 	foreach(cell, plat_ring_moves(before, &after))

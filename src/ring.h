@@ -84,7 +84,7 @@ typedef struct PlatMove
 /* ring_core.c */
 extern bool plat_ring_parse_algorithm(const char *name, PlatAlgorithm *found);
 extern bool plat_ring_parse_hash(const char *name, PlatKeyHash *found);
-extern const char *plat_ring_name_problem(const char *name);
+extern void plat_ring_check_name(const char *what, const char *name);
 extern bool plat_ring_is_prime(int value);
 extern bool plat_ring_has_order(PlatAlgorithm algorithm);
 extern void plat_ring_build(PlatRing *ring);

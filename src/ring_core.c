@@ -19,6 +19,7 @@
 
 #include "hash.h"
 #include "ring.h"
+#include "sql.h"
 #include "tenant_id.h"
 
 /*
@@ -79,17 +80,27 @@ plat_ring_parse_hash(const char *name, PlatKeyHash *found)
 }
 
 /*
- * Why name cannot be the name of a ring or a shard: a constant that completes
- * "Names ...", or NULL when it can.  The caller deals with the empty string.
+ * Check the name of a ring or a shard: 22004 if it is NULL or empty, 22023 if
+ * it is too long or has characters that cannot be seen. what says which.
  */
-const char *
-plat_ring_name_problem(const char *name)
+void
+plat_ring_check_name(const char *what, const char *name)
 {
+	const char *problem = NULL;
+
+	if (name == NULL || name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null or empty", what)));
 	if (strlen(name) > PLAT_RING_NAME_MAX)
-		return "have at most 255 bytes";
-	if (plat_text_has_control(name, strlen(name), GetDatabaseEncoding()))
-		return "contain no control or invisible characters";
-	return NULL;
+		problem = "have at most 255 bytes";
+	else if (plat_text_has_control(name, strlen(name), GetDatabaseEncoding()))
+		problem = "contain no control or invisible characters";
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s \"%s\"", what, plat_clip(name)),
+				 errdetail("Names %s.", problem)));
 }
 
 /*

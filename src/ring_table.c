@@ -85,25 +85,6 @@ refuse_value(const char *message, const char *detail)
 }
 
 /*
- * Check the name of a ring or a shard: 22004 if it is NULL or empty, 22023 if
- * it is too long or has characters that cannot be seen. what says which.
- */
-static void
-check_name(const char *what, const char *name)
-{
-	const char *problem;
-
-	if (name == NULL || name[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null or empty", what)));
-	problem = plat_ring_name_problem(name);
-	if (problem)
-		refuse_value(psprintf("invalid %s \"%s\"", what, plat_clip(name)),
-					 psprintf("Names %s.", problem));
-}
-
-/*
  * The trigger data; an error if a function is called as anything else, which
  * PostgreSQL itself rules out by the result type, except from C.
  */
@@ -214,7 +195,7 @@ plat_ring_check_ring(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	uint64		updated;
 
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	check_settings(column_text(trigger, row, "algorithm"),
 				   column_text(trigger, row, "hash"),
 				   column_number(trigger, row, "virtual_nodes"),
@@ -272,19 +253,19 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 
 /*
  * The same for the ring that an updated row leaves, if it goes to another:
- * readers of both must learn of it.
+ * readers of both must learn of it.  Returns whether it does, and what that
+ * ring is.  A ring that is renamed or gone is not left.
  */
-static void
-touch_left_ring(const TriggerData *trigger, const char *ring)
+static bool
+touch_left_ring(const TriggerData *trigger, const char *ring,
+				PlatAlgorithm *algorithm)
 {
-	PlatAlgorithm algorithm;
 	char	   *left;
 
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		return;
+		return false;
 	left = column_text(trigger, trigger->tg_trigtuple, "ring");
-	if (strcmp(left, ring) != 0)
-		(void) touch_ring(left, &algorithm);
+	return strcmp(left, ring) != 0 && touch_ring(left, algorithm);
 }
 
 /*
@@ -346,7 +327,7 @@ check_shard_row(const TriggerData *trigger, HeapTuple row,
 	double		weight = column_number(trigger, row, "weight");
 	char	   *position = column_text(trigger, row, "position");
 
-	check_name("shard", column_text(trigger, row, "shard"));
+	plat_ring_check_name("shard", column_text(trigger, row, "shard"));
 	if (!(weight >= 0 && weight <= MAX_WEIGHT))
 		refuse_value(psprintf("weight is %g", weight),
 					 "It is a number from 0 to 1000000.");
@@ -375,20 +356,27 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 	HeapTuple	old = trigger->tg_trigtuple;
 	bool		is_new = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 	char	   *ring = column_text(trigger, row, "ring");
-	PlatAlgorithm algorithm;
+	PlatAlgorithm algorithm = PLAT_RING_MD5;
+	PlatAlgorithm old_algorithm;
 	bool		exists;
+	bool		leaves;
 
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	SPI_connect();
-	touch_left_ring(trigger, ring);
+	leaves = touch_left_ring(trigger, ring, &old_algorithm);
 	exists = touch_ring(ring, &algorithm);
 	/* a ring that is gone takes its shards along */
 	if (!exists && is_new)
 		no_such_ring(ring);
-	if (exists && !is_new && plat_ring_has_order(algorithm) &&
-		(TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
-		 column_number(trigger, row, "position") !=
-		 column_number(trigger, old, "position")))
+	if (!leaves)
+	{
+		old_algorithm = algorithm;
+		leaves = exists && !is_new &&
+			(TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
+			 column_number(trigger, row, "position") !=
+			 column_number(trigger, old, "position"));
+	}
+	if (leaves && plat_ring_has_order(old_algorithm))
 		check_is_last(column_text(trigger, old, "ring"),
 					  column_text(trigger, old, "shard"),
 					  (int32) column_number(trigger, old, "position"));
@@ -417,13 +405,13 @@ plat_ring_check_pin(PG_FUNCTION_ARGS)
 	PlatAlgorithm algorithm;
 	bool		exists;
 
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	if (key == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key must not be null")));
 	SPI_connect();
-	touch_left_ring(trigger, ring);
+	(void) touch_left_ring(trigger, ring, &algorithm);
 	exists = touch_ring(ring, &algorithm);
 	SPI_finish();
 	if (!exists && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
@@ -508,7 +496,7 @@ plat_ring_changed(PG_FUNCTION_ARGS)
 }
 
 /*
- * A text argument as a C string; NULL for SQL NULL, which check_name()
+ * A text argument as a C string; NULL for SQL NULL, which plat_ring_check_name()
  * refuses by name.
  */
 static char *
@@ -584,7 +572,7 @@ plat_ring_create(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	char		nulls[5];
 
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	values[0] = pass_arg(fcinfo, 0, &nulls[0]);
 	values[1] = pass_arg(fcinfo, 1, &nulls[1]);
 	values[2] = pass_arg(fcinfo, 2, &nulls[2]);
@@ -618,7 +606,7 @@ plat_ring_drop(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTOID};
 	Datum		values[1];
 
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(ring);
 	SPI_connect();
 	if (plat_sql_as_owner("rings", "DELETE FROM platpat.rings"
@@ -657,8 +645,8 @@ plat_ring_add_shard(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	char		nulls[4];
 
-	check_name("shard", shard);
-	check_name("ring", ring);
+	plat_ring_check_name("shard", shard);
+	plat_ring_check_name("ring", ring);
 	check_server(fcinfo, 3);
 	for (int i = 0; i < 4; i++)
 		values[i] = pass_arg(fcinfo, i, &nulls[i]);
@@ -707,8 +695,8 @@ plat_ring_remove_shard(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[2];
 
-	check_name("shard", shard);
-	check_name("ring", ring);
+	plat_ring_check_name("shard", shard);
+	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(shard);
 	values[1] = CStringGetTextDatum(ring);
 	SPI_connect();
@@ -737,8 +725,8 @@ plat_ring_alter_shard(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	char		nulls[4];
 
-	check_name("shard", shard);
-	check_name("ring", ring);
+	plat_ring_check_name("shard", shard);
+	plat_ring_check_name("ring", ring);
 	if (!PG_ARGISNULL(3) && NameStr(*PG_GETARG_NAME(3))[0] != '\0')
 		check_server(fcinfo, 3);
 	for (int i = 0; i < 4; i++)
@@ -775,8 +763,8 @@ plat_ring_pin_key(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key must not be null")));
-	check_name("shard", shard);
-	check_name("ring", ring);
+	plat_ring_check_name("shard", shard);
+	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(key);
 	values[1] = CStringGetTextDatum(shard);
 	values[2] = CStringGetTextDatum(ring);
@@ -811,7 +799,7 @@ plat_ring_unpin_key(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("key must not be null")));
-	check_name("ring", ring);
+	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(key);
 	values[1] = CStringGetTextDatum(ring);
 	SPI_connect();
