@@ -199,9 +199,10 @@ discard(PlatCachedRing *cached)
 }
 
 /*
- * The version of a ring that the active snapshot sees, as text; empty if it
- * sees none.  It is the version of the row itself, which every change of a
- * ring, its shards and its pins writes anew: by whom, and where it is.
+ * The version of a ring that the active snapshot sees, as text.  It is the
+ * version of the row itself, which every change of a ring, its shards and its
+ * pins writes anew: by whom, and where it is.  Empty if it sees none, and if
+ * this transaction wrote it, whose statement may not be finished.
  */
 static const char *
 read_version(const char *name)
@@ -209,11 +210,12 @@ read_version(const char *name)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
 
-	if (plat_sql_read("rings", "SELECT concat(xmin, '.', ctid)"
+	if (plat_sql_read("rings", "SELECT xmin, concat(xmin, '.', ctid)"
 					  " FROM platpat.rings WHERE ring = $1",
-					  1, types, values) == 0)
+					  1, types, values) == 0 ||
+		TransactionIdIsCurrentTransactionId((TransactionId) strtoul(plat_sql_value(0, 1), NULL, 10)))
 		return "";
-	return plat_sql_value(0, 1);
+	return plat_sql_value(0, 2);
 }
 
 /*

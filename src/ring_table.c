@@ -220,9 +220,25 @@ plat_ring_check_ring(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Whether a ring of this name exists, as far as this statement sees; another
+ * session may make or drop it right afterwards, and then the tables decide.
+ */
+static bool
+ring_exists(const char *ring)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(ring)};
+
+	return plat_sql_as_owner("rings", "SELECT FROM platpat.rings"
+							 " WHERE ring = $1", 1, types, values, NULL) > 0;
+}
+
+/*
  * Note a change of a ring, and wait for those who are changing it.  Returns
  * whether there is such a ring, and what it is.  A statement that changes
- * many rows of one ring notes that once: ring_changed() forgets it.
+ * many rows of one ring notes that once: ring_changed() forgets it.  A ring
+ * that is gone is not even updated, which would fire its triggers for each of
+ * the shards that go with it.
  */
 static bool
 touch_ring(const char *ring, PlatAlgorithm *algorithm)
@@ -237,7 +253,8 @@ touch_ring(const char *ring, PlatAlgorithm *algorithm)
 		*algorithm = touched.algorithm;
 		return true;
 	}
-	if (plat_sql_as_owner("rings",
+	if (!ring_exists(ring) ||
+		plat_sql_as_owner("rings",
 						  "UPDATE platpat.rings SET algorithm = algorithm"
 						  " WHERE ring = $1 RETURNING algorithm",
 						  1, types, values, NULL) == 0)
@@ -477,20 +494,27 @@ announce_change(void)
  * AFTER statement trigger of all three tables: check what the rows make
  * together, and tell every backend.  It is the table of rings that is
  * invalidated, whichever has changed.  TRUNCATE, which fires no row triggers,
- * gives all rings another version.
+ * gives all rings another version.  A shard that goes deletes its pins, one
+ * statement for each shard, so one on pins that finds none must cost little.
  */
 Datum
 plat_ring_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_data(fcinfo);
+	bool		is_truncate = TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event);
+	bool		is_pins = RelationGetRelid(trigger->tg_relation) ==
+	plat_our_table("pins");
 
+	if (is_pins && !is_truncate && touched.lxid == InvalidLocalTransactionId)
+		return PointerGetDatum(NULL);
+	touched.lxid = InvalidLocalTransactionId;
 	SPI_connect();
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	if (is_truncate)
 		plat_sql_as_owner("rings", "UPDATE platpat.rings"
 						  " SET algorithm = algorithm", 0, NULL, NULL, NULL);
-	check_rings();
+	if (!is_pins && !TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		check_rings();
 	SPI_finish();
-	touched.lxid = InvalidLocalTransactionId;
 	announce_change();
 	return PointerGetDatum(NULL);
 }
@@ -515,20 +539,6 @@ pass_arg(FunctionCallInfo fcinfo, int argno, char *null)
 {
 	*null = PG_ARGISNULL(argno) ? 'n' : ' ';
 	return PG_ARGISNULL(argno) ? (Datum) 0 : PG_GETARG_DATUM(argno);
-}
-
-/*
- * Whether a ring of this name exists, for a clear error; another session may
- * make or drop it right afterwards, and then the tables decide.
- */
-static bool
-ring_exists(const char *ring)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(ring)};
-
-	return plat_sql_as_owner("rings", "SELECT FROM platpat.rings"
-							 " WHERE ring = $1", 1, types, values, NULL) > 0;
 }
 
 /*
