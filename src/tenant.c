@@ -167,6 +167,13 @@ static char left_id[PLAT_TENANT_MAX + 1];
  */
 static const char *missing_hint = NULL;
 
+/*
+ * Whether the settings of the role or the database name a tenant that was
+ * refused at the start of the session: PostgreSQL warns and goes on without,
+ * but a session that was to be bound must not be free.
+ */
+static bool binding_is_broken = false;
+
 PG_FUNCTION_INFO_V1(plat_tenant_set_text);
 PG_FUNCTION_INFO_V1(plat_tenant_set_uuid);
 PG_FUNCTION_INFO_V1(plat_tenant_set_bigint);
@@ -352,9 +359,15 @@ check_tenant(char **newval, void **extra, GucSource source)
 
 	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
-	problem = canonical_id(*newval, id);
+	/* the stored value may have been written in another encoding */
+	if (pg_verifymbstr(*newval, strlen(*newval), true))
+		problem = canonical_id(*newval, id);
+	else
+		problem = "are text in the encoding of the database";
 	if (problem)
 	{
+		if (source >= PGC_S_GLOBAL && source <= PGC_S_DATABASE_USER)
+			binding_is_broken = true;
 		GUC_check_errdetail("Tenant ids %s.", problem);
 		return false;
 	}
@@ -543,6 +556,12 @@ check_binding(const char *id)
 {
 	const char *bound = GetConfigOptionResetString(TENANT_SETTING);
 
+	if (binding_is_broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("no tenant can be set"),
+				 errdetail("A setting of the role or the database binds this session to a tenant with an invalid id."),
+				 errhint("Change the setting by ALTER ROLE or ALTER DATABASE and connect again.")));
 	if (bound == NULL || bound[0] == '\0')
 		return false;
 	if (strcmp(bound, id) != 0)

@@ -107,8 +107,7 @@ steady_ok('app', 'one tenant, a transaction each', 'CALL in_turns(%d, 1)', 1_000
 steady_ok('app', 'two tenants in turns, a transaction each', 'CALL in_turns(%d, 2)', 1_000, $many);
 steady_ok('app', 'a tenant, undone by ROLLBACK TO', 'CALL undone(%d, 1)', 1_000, $many);
 steady_ok('app', '1000 tenants in one CALL', 'CALL in_turns(%d, 1000)', 10, 1_000);
-# no %d: the second script is the first one
-steady_ok('app', '1000 tenants in one CALL, again', 'CALL in_turns(1000, 1000)', 1, 1);
+steady_ok('app', '1000 tenants in one CALL, again', 'CALL in_turns(1000, %d)', 1_000, 1_000);
 steady_ok('app', 'the tenant read one by one', 'CALL asked(%d)', 1_000, 1_000_000);
 steady_ok('app', 'all the readers', q{
 	SELECT platpat.set_tenant('acme', false);
@@ -189,8 +188,8 @@ my @races = (
 	[ 'LOCK TABLE child IN ACCESS EXCLUSIVE MODE', q{SELECT platpat.protect('base')},
 		'DROP TABLE child', 'ERROR 42P01' ],
 	[ 'LOCK TABLE child IN ACCESS EXCLUSIVE MODE', $listed,
-		'ALTER TABLE child NO INHERIT base; DROP TABLE base; ALTER TABLE child DROP COLUMN tenant_id CASCADE',
-		'child,item,part,part_1,wing.room' ],
+		'ALTER TABLE child NO INHERIT base; ALTER TABLE child DROP COLUMN tenant_id CASCADE',
+		'base,child,item,part,part_1,wing.room' ],
 	# only the child stays, on which all the waiting was
 	[ 'LOCK TABLE child IN ACCESS EXCLUSIVE MODE', q{SELECT platpat.protect('base')},
 		'ALTER TABLE child NO INHERIT base; DROP TABLE base', 'ERROR 42P01' ]);
@@ -213,11 +212,11 @@ $_->quit for $landlord, $other;
 
 # What the functions may answer, and nothing else.
 my %allowed = map { $_ => 1 } qw(00000 0A000 22004 22023 23502 39P01 3F000 42501 42703 42704
-	42809 42P01 54000 55000);
+	42710 42809 42P01 54000 55000);
 
 my @nasty_text = (
-	'NULL', q{''}, q{' '}, q{repeat('x', 10 * 1024 * 1024)}, q{repeat('/', 10 * 1024 * 1024)},
-	q{repeat(chr(1071), 5 * 1024 * 1024)}, q{'-1'}, q{'9223372036854775807'}, q{'{}'}, q('{'), q{'..'}, q{'a/../b'},
+	'NULL', q{''}, q{' '}, q{repeat(repeat('x', 1024), 10240)}, q{repeat(repeat('/', 1024), 10240)},
+	q{repeat(repeat(chr(1071), 1024), 5120)}, q{'-1'}, q{'9223372036854775807'}, q{'{}'}, q('{'), q{'..'}, q{'a/../b'},
 	q{'a"b''c'}, q{E'a\nb'}, q{'a' || chr(8238) || 'b'}, q{chr(160)}, q{chr(65533)}, q{repeat('n', 200)},
 	q{repeat(chr(128512), 70)}, q{'%s %n %1$s'}, q{'tenants/acme/x'}, q{'tenants/acme/'}, q{'tenants/'});
 my %nasty = (
@@ -225,7 +224,7 @@ my %nasty = (
 	name => [ 'tenant_id', 'n', 'ctid', 'tableoid', @nasty_text ],
 	uuid => [ 'NULL', q{'00000000-0000-0000-0000-000000000000'}, q{'{ffffffff-ffff-ffff-ffff-ffffffffffff}'} ],
 	'text[]' => [ 'NULL', q('{}'), q('{NULL}'), q('{""}'), q('{a,a}'), q('{a,NULL}'), q('{{a,b},{c,d}}'), q('[5:6]={a,b}'),
-		q{ARRAY[repeat('x', 10 * 1024 * 1024)]}, q{array_fill('a'::text, ARRAY[100000])}, q{ARRAY['a', chr(8238)]} ],
+		q{ARRAY[repeat(repeat('x', 1024), 10240)]}, q{array_fill('a'::text, ARRAY[100000])}, q{ARRAY['a', chr(8238)]} ],
 	integer => [ qw(NULL 0 1 -1 65537 2147483647 (-2147483648)) ],
 	bigint => [ qw(NULL 0 -1 9223372036854775807 (-9223372036854775808)) ],
 	boolean => [ qw(NULL true false) ],
@@ -267,7 +266,7 @@ my $temp = 'CREATE TEMP TABLE mine_temp (tenant_id text)';
 sub argument_lists
 {
 	my @types = @_;
-	my %harmless = (text => q{'a'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'});
+	my %harmless = (text => q{'a'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'}, regnamespace => q{'own'}, boolean => 'true');
 	my @lists = ([]);
 
 	for my $type (@types)
@@ -275,8 +274,9 @@ sub argument_lists
 		my $values = $nasty{$type} or die "no values of type $type";
 		@lists = map { my $list = $_; map { [ @$list, "($_)::$type" ] } @$values } @lists;
 	}
-	return @lists if @lists <= 2_000;
+	return @lists if @lists <= 100;
 	my @plain = map { "($harmless{$_})::$_" } @types;
+	die "no harmless value of type $_" for grep { !defined $harmless{$_} } @types;
 	return map {
 		my $i = $_;
 		map { my @list = @plain; $list[$i] = "($_)::$types[$i]"; [@list] } @{ $nasty{ $types[$i] } };
@@ -284,25 +284,25 @@ sub argument_lists
 }
 
 # Every call of the functions that PUBLIC may execute, as lists (function,
-# arguments).
+# arguments, volatility).
 sub nasty_calls
 {
 	my @calls;
 
 	for (split /\n/, $sql->(q{
-		SELECT proname, array_to_string(ARRAY(SELECT format_type(t, NULL)
+		SELECT proname, provolatile, array_to_string(ARRAY(SELECT format_type(t, NULL)
 				FROM unnest(proargtypes) WITH ORDINALITY a (t, i) ORDER BY i), ',')
 		FROM pg_proc p WHERE pronamespace = 'platpat'::regnamespace AND prokind = 'f'
-		AND EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0) ORDER BY oid}))
+		AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) ORDER BY oid}))
 	{
-		my ($function, $types) = split /\|/;
-		push @calls, map { [ $function, join ', ', @$_ ] } argument_lists(split /,/, $types // '');
+		my ($function, $volatility, $types) = split /\|/;
+		push @calls, map { [ $function, join(', ', @$_), $volatility ] } argument_lists(split /,/, $types // '');
 	}
 	return @calls;
 }
 
 my @calls = nasty_calls();
-cmp_ok(scalar @calls, '>', 1_000, 'there are many calls');
+cmp_ok(scalar @calls, '>', 400, 'there are many calls');
 none([ grep { my $f = $_; !grep { $_->[0] eq $f } @calls } qw(set_tenant tenant_path owns_path protect unprotect_schema refuse_truncate) ],
 	'of all functions');
 
@@ -316,6 +316,8 @@ $node->safe_psql('postgres', "SET SESSION AUTHORIZATION app; $objects");
 for my $way (sort keys %ways)
 {
 	my ($role, $script) = @{ $ways{$way} };
+	# what is immutable answers the same to all
+	my @calls = grep { $_->[2] ne 'i' || $way eq 'no tenant' } @calls;
 	my $session = PlatSession->of($node, $role);
 	my $offset = -s $node->logfile;
 	my $pid = pid_of($session);
@@ -324,10 +326,11 @@ for my $way (sort keys %ways)
 	$session->ask($script);
 	# refused calls warn, too
 	$session->ask('SET client_min_messages = error');
-	my $attempts = join "\nUNION ALL ", map {
-		"SELECT \$call\$$_->[0]($_->[1])\$call\$, attempt(\$call\$SELECT platpat.$_->[0]($_->[1])\$call\$)" } @calls;
-	my @wrong = grep { my ($state) = /\|(\w+)$/; !$state || !$allowed{$state} } split /\n/, $session->ask($attempts);
-	none(\@wrong, "with $way every call is answered with an expected SQLSTATE");
+	my $attempts = 'SELECT call, attempt(call) FROM (VALUES '
+	  . join(",\n", map { "(\$call\$SELECT platpat.$_->[0]($_->[1])\$call\$)" } @calls) . ') v(call)';
+	my @answers = split /\n/, $session->ask($attempts);
+	is(scalar @answers, scalar @calls, "with $way every call is answered") or diag(@answers, $session->said);
+	none([ grep { /\|(\w+)$/ && !$allowed{$1} } @answers ], "with $way all with an expected SQLSTATE");
 	is(eval { pid_of($session) }, $pid, 'the session survives');
 	unlike(slurp_file($node->logfile, $offset), $traces, 'the server has nothing to complain about');
 	$session->quit;
@@ -336,7 +339,7 @@ for my $way (sort keys %ways)
 for my $way ('no tenant', 'a tenant')
 {
 	my ($role, $script) = @{ $ways{$way} };
-	my @some = grep { $_->[0] !~ /protect/ || $_->[1] !~ /repeat/ } @calls;
+	my @some = grep { $_->[2] ne 'i' && $_->[1] !~ /repeat/ } @calls;
 	my $offset = -s $node->logfile;
 	my ($state, $out, $err) = run_as($node, $role,
 		join "\n", $temp . ';', $script . ';', map { "BEGIN; SELECT platpat.$_->[0]($_->[1]) \\g /dev/null\nROLLBACK;" } @some);
@@ -360,10 +363,10 @@ $lazy->safe_psql('postgres', q{
 	ALTER ROLE pooled SET platpat.session_tenant = off;
 	CREATE ROLE late LOGIN;
 	ALTER ROLE late SET platpat.tenant = 'zeta';
-	ALTER ROLE late SET session_preload_libraries = '';
+	ALTER ROLE late SET session_preload_libraries = plpgsql;
 	CREATE ROLE late_root LOGIN SUPERUSER;
 	ALTER ROLE late_root SET platpat.tenant = 'zeta';
-	ALTER ROLE late_root SET session_preload_libraries = '';
+	ALTER ROLE late_root SET session_preload_libraries = plpgsql;
 	CREATE TABLE item (tenant_id text, n int PRIMARY KEY);
 	SELECT platpat.protect('item');
 	INSERT INTO item VALUES ('acme', -1), ('zeta', -2);
@@ -396,7 +399,7 @@ for my $role (qw(app acme_bi pooled))
 	is(at_login($role, "-c $_", $known), 'FATAL 42501', "$role cannot change that: $_")
 	  for 'session_preload_libraries=', 'session_preload_libraries=auto_explain';
 }
-is(at_login('app', "-c local_preload_libraries=$library", $known), 'FATAL 58P01',
+like(at_login('app', "-c local_preload_libraries=$library", $known), qr/^FATAL (42501|58P01)$/,
 	'nor load it from another place');
 is(at_login('app', '-c platpat.tenant=zeta', 'SHOW platpat.tenant', $seen), ' / ERROR 42501',
 	'a tenant in the options of the connection is none');
@@ -423,6 +426,17 @@ is(at_login('late_root', '', "BEGIN; LOAD '$library'; SELECT 1 / 0", 'ROLLBACK',
 is(at_login('late_root', '-c platpat.on_missing_tenant=nonsense -c platpat.no_such=1', "LOAD '$library'",
 		'SHOW platpat.on_missing_tenant', 'SHOW platpat.no_such'),
 	' / error / ERROR 42704', 'and placeholders of nonsense go');
+
+# A role that is bound to what another setting does not let be a tenant.
+for my $of ($node, $lazy)
+{
+	$of->safe_psql('postgres', q{
+		CREATE ROLE odd LOGIN;
+		ALTER ROLE odd SET platpat.tenant_type = bigint;
+		ALTER ROLE odd SET platpat.tenant = 'acme';});
+	my ($state) = run_as($of, 'odd', q{SELECT platpat.set_tenant('7')});
+	isnt($state, '', $of->name . ': a role whose tenant is refused at login is not free to choose one');
+}
 unlike(slurp_file($lazy->logfile), $traces, 'all that without a trace in the log');
 
 # ---------------------------------------------------- the extended protocol
@@ -520,7 +534,7 @@ SKIP:
 	{
 		my $begin = "BEGIN; SELECT platpat.set_tenant('$tenant') \\g /dev/null\nSELECT 1";
 		is($app->ask("$begin; $counted; COMMIT"), "1\n10000|$tenant|$tenant|$tenant", "compiled expressions: $tenant");
-		like($app->ask("BEGIN; SELECT platpat.set_tenant('$tenant') \\g /dev/null\n$parallel; $explain $counted; COMMIT"),
+		like($app->ask("BEGIN; SELECT platpat.set_tenant('$tenant') \\g /dev/null\n$parallel; EXPLAIN (ANALYZE) $counted; COMMIT"),
 			qr/Workers Launched: [12]\b.*JIT:.*Functions: \d/s, 'they were compiled, in workers too');
 	}
 	is($app->ask($counted), 'ERROR 42501', 'and without a tenant');
@@ -579,7 +593,7 @@ my $source = $node->connstr('postgres');
 my $per_tenant = sub { $_[0]->safe_psql('postgres', 'SELECT tenant_id, count(*), min(n) FROM item GROUP BY 1 ORDER BY 1') };
 $lazy->safe_psql('postgres', 'TRUNCATE item');
 $sql->('CREATE PUBLICATION items FOR TABLE item');
-$lazy->safe_psql('postgres', "CREATE SUBSCRIPTION items CONNECTION '$source' PUBLICATION items");
+$lazy->safe_psql('postgres', "CREATE SUBSCRIPTION items CONNECTION \$c\$$source\$c\$ PUBLICATION items");
 $lazy->poll_query_until('postgres',
 	q{SELECT count(*) = 1 AND bool_and(srsubstate IN ('r', 's')) FROM pg_subscription_rel}) or die;
 is($per_tenant->($lazy), $per_tenant->($node), 'the rows of all tenants are copied');
