@@ -14,9 +14,7 @@ const place = (text) => createHash('md5').update(text).digest('hex');
 const round = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 class Ring {
-  constructor(virtualNodes = 150) {
-    Object.assign(this, { virtualNodes, points: [] });
-  }
+  constructor(virtualNodes = 150) { Object.assign(this, { virtualNodes, points: [] }); }
 
   add(shard, weight = 1) {
     for (let i = 0; i < round(weight * this.virtualNodes); i++)
@@ -28,8 +26,7 @@ class Ring {
     let [low, high, at] = [0, this.points.length, place(key)];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.points[middle][0] < at) low = middle + 1;
-      else high = middle;
+      [low, high] = this.points[middle][0] < at ? [middle + 1, high] : [low, middle];
     }
     return this.points[low % this.points.length][1];
   }
