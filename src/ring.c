@@ -82,6 +82,24 @@ refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
 }
 
 /*
+ * The key of a lookup by text; raises 22004 for NULL and for the empty string,
+ * which is a tenant that somebody forgot and not one that has a shard.
+ */
+static text *
+key_arg(FunctionCallInfo fcinfo)
+{
+	text	   *key;
+
+	refuse_null(fcinfo, 0, "key");
+	key = PG_GETARG_TEXT_PP(0);
+	if (VARSIZE_ANY_EXHDR(key) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be empty")));
+	return key;
+}
+
+/*
  * The ring that an argument names, compiled for the active snapshot; good
  * until the next call. Raises 22004, 42704.
  */
@@ -143,7 +161,7 @@ shard_for(FunctionCallInfo fcinfo, const char *key, size_t len)
  * platpat.shard_for(key text, ring text) returns text: STABLE, PARALLEL SAFE,
  * PUBLIC.
  *
- * The shard that owns a key. Raises 22004 for NULL, 42704 for an unknown
+ * The shard that owns a key. Raises 22004 for NULL or an empty key, 42704 for an unknown
  * ring, 55000 for one without shards, 0A000 if it needs MD5 and OpenSSL has
  * none.
  */
@@ -152,8 +170,7 @@ plat_ring_shard_for_text(PG_FUNCTION_ARGS)
 {
 	text	   *key;
 
-	refuse_null(fcinfo, 0, "key");
-	key = PG_GETARG_TEXT_PP(0);
+	key = key_arg(fcinfo);
 	return shard_for(fcinfo, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
 }
 
@@ -203,9 +220,8 @@ plat_ring_shards_for(PG_FUNCTION_ARGS)
 	int		   *ranked;
 	Datum	   *names;
 
-	refuse_null(fcinfo, 0, "key");
 	refuse_null(fcinfo, 1, "n");
-	key = PG_GETARG_TEXT_PP(0);
+	key = key_arg(fcinfo);
 	n = PG_GETARG_INT32(1);
 	if (n < 1)
 		ereport(ERROR,
@@ -243,8 +259,7 @@ plat_ring_server_for(PG_FUNCTION_ARGS)
 	int			shard;
 	const char *server;
 
-	refuse_null(fcinfo, 0, "key");
-	key = PG_GETARG_TEXT_PP(0);
+	key = key_arg(fcinfo);
 	ring = ring_arg(fcinfo, 1);
 	shard = find_owner(fcinfo, 1, ring, VARDATA_ANY(key),
 					   VARSIZE_ANY_EXHDR(key));

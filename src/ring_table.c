@@ -408,6 +408,18 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raise 22004 for a key that no lookup can ask for.
+ */
+static void
+check_key(const char *key)
+{
+	if (key == NULL || key[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null or empty")));
+}
+
+/*
  * BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. That the
  * shard is one of the ring is for the foreign key to say. Raises 22004 and
  * 42704.
@@ -423,10 +435,7 @@ plat_ring_check_pin(PG_FUNCTION_ARGS)
 	bool		exists;
 
 	plat_ring_check_name("ring", ring);
-	if (key == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("key must not be null")));
+	check_key(key);
 	SPI_connect();
 	(void) touch_left_ring(trigger, ring, &algorithm);
 	exists = touch_ring(ring, &algorithm);
@@ -769,10 +778,7 @@ plat_ring_pin_key(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[3];
 
-	if (key == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("key must not be null")));
+	check_key(key);
 	plat_ring_check_name("shard", shard);
 	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(key);
@@ -805,10 +811,7 @@ plat_ring_unpin_key(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[2];
 
-	if (key == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("key must not be null")));
+	check_key(key);
 	plat_ring_check_name("ring", ring);
 	values[0] = CStringGetTextDatum(key);
 	values[1] = CStringGetTextDatum(ring);

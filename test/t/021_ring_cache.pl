@@ -486,7 +486,7 @@ for my $database (sort keys %databases)
 		SELECT platpat.create_ring('more', 'maglev', hash => 'partition', table_size => 65539);
 		SELECT platpat.add_shard('x y', 'more', 0.25, 'near'), platpat.add_shard('b', 'more', 3), platpat.add_shard('a', 'more', 0);
 		SELECT platpat.remove_shard('b', 'more'), platpat.add_shard('c', 'more');
-		SELECT platpat.pin_key('k', 'a', 'more'), platpat.pin_key('', 'c', 'more');});
+		SELECT platpat.pin_key('k', 'a', 'more'), platpat.pin_key(' ', 'c', 'more');});
 	my $text = dump_of($database);
 	my ($said, $err) = ('', '');
 	my $ok = IPC::Run::run([ 'psql', @connection, '-XqAtv', 'ON_ERROR_STOP=1', '--output', '/dev/null', "${database}_restored" ],
