@@ -25,7 +25,6 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "storage/sinval.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/inval.h"
@@ -552,28 +551,31 @@ pass_arg(FunctionCallInfo fcinfo, int argno, char *null)
 
 /*
  * Add the shards that create_ring() was given, with weight 1 and positions in
- * their order. The row trigger refuses NULL and empty names.
+ * their order; 42710 if one is named twice. One statement for all of them,
+ * because each checks the whole ring. The row trigger refuses NULL and empty
+ * names.
  */
 static void
-add_shards(const char *ring, ArrayType *shards)
+add_shards(const char *ring, Datum shards)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
+	Oid			types[] = {TEXTOID, TEXTARRAYOID};
 	Datum		values[2];
-	char		nulls[2] = {' ', ' '};
-	Datum	   *elements;
-	bool	   *missing;
-	int			count;
 
-	deconstruct_array(shards, TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, &missing, &count);
 	values[0] = CStringGetTextDatum(ring);
-	for (int i = 0; i < count; i++)
-	{
-		values[1] = elements[i];
-		nulls[1] = missing[i] ? 'n' : ' ';
-		plat_sql_as_owner("shards", "INSERT INTO platpat.shards (ring, shard)"
-						  " VALUES ($1, $2)", 2, types, values, nulls);
-	}
+	values[1] = shards;
+	if (plat_sql_as_owner("shards",
+						  "SELECT s FROM unnest($2) s WHERE $1 IS NOT NULL"
+						  " GROUP BY s HAVING count(s) > 1 LIMIT 1",
+						  2, types, values, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("shard \"%s\" is named twice",
+						plat_clip(plat_sql_value(0, 1)))));
+	plat_sql_as_owner("shards",
+					  "INSERT INTO platpat.shards (ring, shard, position)"
+					  " SELECT $1, s, n - 1"
+					  " FROM unnest($2) WITH ORDINALITY u (s, n)",
+					  2, types, values, NULL);
 }
 
 /*
@@ -607,7 +609,7 @@ plat_ring_create(PG_FUNCTION_ARGS)
 					  " (ring, algorithm, virtual_nodes, hash, table_size)"
 					  " VALUES ($1, $2, $3, $4, $5)", 5, types, values, nulls);
 	if (!PG_ARGISNULL(4))
-		add_shards(ring, PG_GETARG_ARRAYTYPE_P(4));
+		add_shards(ring, PG_GETARG_DATUM(4));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
