@@ -16,16 +16,8 @@ CREATE FUNCTION platpat.ring_changed() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_ring_changed';
 COMMENT ON FUNCTION platpat.ring_changed() IS 'Trigger: tells every session that a ring has changed.';
-CREATE FUNCTION platpat.remember_removal() RETURNS trigger
-    LANGUAGE C VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'plat_ring_remember_removal';
-COMMENT ON FUNCTION platpat.remember_removal() IS 'Trigger: remembers that the shipped ring is gone, or is there again.';
-CREATE FUNCTION platpat.apply_removal() RETURNS trigger
-    LANGUAGE C VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'plat_ring_apply_removal';
-COMMENT ON FUNCTION platpat.apply_removal() IS 'Trigger: a restore drops the shipped ring that was dropped before the dump.';
 REVOKE ALL ON FUNCTION platpat.check_ring(), platpat.check_shard(), platpat.check_pin(),
-    platpat.ring_changed(), platpat.remember_removal(), platpat.apply_removal() FROM PUBLIC;
+    platpat.ring_changed() FROM PUBLIC;
 
 CREATE TABLE platpat.rings (
     ring text PRIMARY KEY,
@@ -69,20 +61,14 @@ COMMENT ON COLUMN platpat.pins.ring IS 'The ring.';
 COMMENT ON COLUMN platpat.pins.key IS 'The key, as text.';
 COMMENT ON COLUMN platpat.pins.shard IS 'The shard that owns it.';
 
-CREATE TABLE platpat.removed_defaults (
-    table_name text NOT NULL,
-    key text NOT NULL,
-    PRIMARY KEY (table_name, key)
-);
-COMMENT ON TABLE platpat.removed_defaults IS 'Shipped rows that were deleted, so that a restore deletes them again.';
-COMMENT ON COLUMN platpat.removed_defaults.table_name IS 'The table of schema platpat.';
-COMMENT ON COLUMN platpat.removed_defaults.key IS 'The key of the row.';
-
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.rings
     FOR EACH ROW EXECUTE FUNCTION platpat.check_ring();
 COMMENT ON TRIGGER check_row ON platpat.rings IS 'Makes a bad ring impossible.';
+CREATE TRIGGER merge_row BEFORE INSERT ON platpat.rings
+    FOR EACH ROW EXECUTE FUNCTION platpat.merge_row('ring', 'default');
+COMMENT ON TRIGGER merge_row ON platpat.rings IS 'A restore updates the shipped ring.';
 CREATE TRIGGER remember_removal AFTER INSERT OR UPDATE OF ring OR DELETE ON platpat.rings
-    FOR EACH ROW EXECUTE FUNCTION platpat.remember_removal();
+    FOR EACH ROW EXECUTE FUNCTION platpat.remember_removal('ring', 'default');
 COMMENT ON TRIGGER remember_removal ON platpat.rings IS 'So that a dump knows that the shipped ring is gone.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.rings
     EXECUTE FUNCTION platpat.ring_changed();
@@ -99,18 +85,10 @@ COMMENT ON TRIGGER check_row ON platpat.pins IS 'Makes a bad pin impossible.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.pins
     EXECUTE FUNCTION platpat.ring_changed();
 COMMENT ON TRIGGER changed ON platpat.pins IS 'Every session compiles its rings anew.';
-CREATE TRIGGER apply_removal AFTER INSERT ON platpat.removed_defaults
-    FOR EACH ROW EXECUTE FUNCTION platpat.apply_removal();
-COMMENT ON TRIGGER apply_removal ON platpat.removed_defaults IS 'A restore drops what was dropped.';
-CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
-    ON platpat.removed_defaults EXECUTE FUNCTION platpat.guard_table();
-COMMENT ON TRIGGER guard ON platpat.removed_defaults IS 'Only the triggers of platpat write.';
-
 INSERT INTO platpat.rings (ring) VALUES ('default');
 SELECT pg_catalog.pg_extension_config_dump('platpat.rings', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.pins', '');
-SELECT pg_catalog.pg_extension_config_dump('platpat.removed_defaults', '');
 -- not pins: keys are the names of tenants
 GRANT SELECT ON platpat.rings, platpat.shards TO PUBLIC;
 

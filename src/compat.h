@@ -16,6 +16,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error platpat needs PostgreSQL 15 or newer
@@ -80,6 +81,21 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	(MyProc ? MyProc->lxid : InvalidLocalTransactionId)
 #endif
 
+/*
+ * 17: segments of dynamic shared memory have names, under which every backend
+ * finds the one that the first has made.
+ */
+#if PG_VERSION_NUM >= 170000
+#include "storage/dsm_registry.h"
+#define plat_has_named_segments() true
+#define plat_named_segment(name, size, fill, found) \
+	GetNamedDSMSegment((name), (size), (fill), (found))
+#else
+#define plat_has_named_segments() false
+#define plat_named_segment(name, size, fill, found) \
+	((void) (fill), *(found) = false, (void *) NULL)
+#endif
+
 /* 18: NOT NULL may be there and not valid yet; that does not count as NOT NULL. */
 #if PG_VERSION_NUM >= 180000
 #define plat_column_is_not_null(rel, attnum) \
@@ -90,6 +106,13 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	(TupleDescAttr(RelationGetDescr(rel), (attnum) - 1)->attnotnull)
 #endif
 
+/* 18: a primary key may be looked for among deferrable ones, too; ours is not. */
+#if PG_VERSION_NUM >= 180000
+#define plat_primary_key(rel) RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define plat_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
 /* 18: ALTER CONSTRAINT got a node of its own; step is an AlterTableCmd. */
 #if PG_VERSION_NUM >= 180000
 #define plat_altered_constraint(step) \
@@ -97,6 +120,15 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #else
 #define plat_altered_constraint(step) \
 	(((Constraint *) (step)->def)->conname)
+#endif
+
+/* 18: ExecutorRun lost its parameter execute_once. */
+#if PG_VERSION_NUM >= 180000
+#define PLAT_EXECUTE_ONCE_PARAM
+#define PLAT_EXECUTE_ONCE_ARG
+#else
+#define PLAT_EXECUTE_ONCE_PARAM , bool execute_once
+#define PLAT_EXECUTE_ONCE_ARG , execute_once
 #endif
 
 /* 18: a module may carry its name and version in the magic block. */

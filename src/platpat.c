@@ -2,9 +2,10 @@
  * platpat.c
  *		Loading the library, the table of modules, and platpat.status().
  *
- * Nothing is shared between backends, and nothing needs preloading yet; a
- * library that is preloaded defines its settings before the first login, so
- * that nobody can make placeholders of their names.
+ * What is shared between backends is the business of shmem.c and of the
+ * modules.  A library that is preloaded has shared memory and a worker, and
+ * defines its settings before the first login, so that nobody can make
+ * placeholders of their names.
  */
 #include "postgres.h"
 
@@ -24,11 +25,15 @@
 
 #include "admin.h"
 #include "compat.h"
+#include "limit.h"
+#include "metrics.h"
 #include "module.h"
 #include "policy.h"
 #include "ring.h"
+#include "shmem.h"
 #include "sql.h"
 #include "tenant.h"
+#include "worker.h"
 
 PLAT_MODULE_MAGIC;
 
@@ -42,14 +47,10 @@ static const PlatModule *const modules[] = {
 	&plat_admin_module,
 	&plat_policy_module,
 	&plat_ring_module,
+	&plat_limit_module,
+	&plat_worker_module,
 	NULL
 };
-
-/*
- * Whether shared_preload_libraries loaded this library. Backends inherit it
- * from the postmaster by fork.
- */
-static bool preloaded = false;
 
 extern void _PG_init(void);
 
@@ -96,15 +97,20 @@ apply_stored_settings(void)
 void
 _PG_init(void)
 {
-	preloaded = process_shared_preload_libraries_in_progress;
+	bool		preload = process_shared_preload_libraries_in_progress;
+
 	for (const PlatModule *const *m = modules; *m; m++)
 		if ((*m)->define_settings)
-			(*m)->define_settings();
+			(*m)->define_settings(preload);
 	plat_admin_know_modules(modules);
+	plat_metrics_init(modules);
+	plat_shmem_init(modules, preload);
+	if (preload)
+		plat_worker_init(modules);
 	MarkGUCPrefixReserved("platpat");
 
 	/* A parallel worker gets the settings of its leader in a moment. */
-	if (!preloaded && OidIsValid(MyDatabaseId) && !IsParallelWorker())
+	if (!preload && OidIsValid(MyDatabaseId) && !IsParallelWorker())
 		apply_stored_settings();
 }
 
@@ -206,6 +212,8 @@ plat_status(PG_FUNCTION_ARGS)
 	const char *sql = sql_version();
 	Oid			role = GetOuterUserId();
 	bool		bypass = has_bypassrls_privilege(role);
+	bool		preloaded = plat_shmem_is_preloaded();
+	bool		memory = plat_shmem_attach();
 	const char *problem = plat_admin_role_problem();
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -215,8 +223,13 @@ plat_status(PG_FUNCTION_ARGS)
 			   "Run ALTER EXTENSION platpat UPDATE, or restart the server to load the new library.");
 	put_status(fcinfo, "preloaded", preloaded ? "yes" : "no",
 			   preloaded ? NULL :
-			   "Add platpat to shared_preload_libraries; what is in this version works without.");
-	put_status(fcinfo, "worker", "not needed by this version", NULL);
+			   "Add platpat to shared_preload_libraries and restart the server.");
+	put_status(fcinfo, "shared memory", memory ? "ready" : "none",
+			   memory ? NULL :
+			   "Rate limits and quotas need it; preloading the library makes it.");
+	put_status(fcinfo, "worker", plat_worker_state(),
+			   preloaded ? NULL :
+			   "Without preloading nobody saves quotas over a restart.");
 	put_status(fcinfo, "row security",
 			   psprintf("%s for role \"%s\"", bypass ? "bypassed" : "applies",
 						GetUserNameFromId(role, false)),

@@ -127,6 +127,6 @@ extern void plat_policy_warn_foreign(Oid relid);
 extern const PlatModule plat_policy_module;
 
 /* policy_watch.c */
-extern void plat_policy_define_settings(void);
+extern void plat_policy_define_settings(bool preload);
 
 #endif							/* PLAT_POLICY_H */

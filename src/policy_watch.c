@@ -73,7 +73,7 @@ PG_FUNCTION_INFO_V1(plat_policy_on_drop);
  * Define the settings of this module; called once from _PG_init.
  */
 void
-plat_policy_define_settings(void)
+plat_policy_define_settings(bool preload)
 {
 	DefineCustomBoolVariable("platpat.allow_drop",
 							 "Whether the extension may be dropped while tables are protected.",

@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "config_table.h"
 #include "ring.h"
 #include "sql.h"
 
@@ -68,85 +69,6 @@ PG_FUNCTION_INFO_V1(plat_ring_remove_shard);
 PG_FUNCTION_INFO_V1(plat_ring_alter_shard);
 PG_FUNCTION_INFO_V1(plat_ring_pin_key);
 PG_FUNCTION_INFO_V1(plat_ring_unpin_key);
-PG_FUNCTION_INFO_V1(plat_ring_remember_removal);
-PG_FUNCTION_INFO_V1(plat_ring_apply_removal);
-
-/*
- * Raise 22023: message quotes the value, detail says what is allowed. Both
- * are built by the caller and taken as they are, never as formats.
- */
-static void
-refuse_value(const char *message, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", message), errdetail("%s", detail)));
-}
-
-/*
- * The trigger data; an error if a function is called as anything else, which
- * PostgreSQL itself rules out by the result type, except from C.
- */
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("not called by the trigger manager")));
-	return (TriggerData *) fcinfo->context;
-}
-
-/*
- * The row that a trigger is about: the new one, or the old one of a DELETE.
- * tg_trigtuple is the new row of an INSERT and the old one otherwise.
- */
-static HeapTuple
-trigger_row(const TriggerData *trigger)
-{
-	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-		trigger->tg_newtuple : trigger->tg_trigtuple;
-}
-
-/*
- * The text of a column of a row, in the current memory context, or NULL for
- * SQL NULL.
- */
-static char *
-column_text(const TriggerData *trigger, HeapTuple row, const char *column)
-{
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	int			number = SPI_fnumber(desc, column);
-
-	return SPI_getvalue(row, desc, number);
-}
-
-/*
- * The same as a number. SQL NULL is NaN, which passes no check written as
- * "within these bounds".
- */
-static double
-column_number(const TriggerData *trigger, HeapTuple row, const char *column)
-{
-	char	   *text = column_text(trigger, row, column);
-
-	return text ? strtod(text, NULL) : get_float8_nan();
-}
-
-/*
- * A copy of the row with another value, not NULL, in a column. BEFORE
- * triggers return such a copy to have it stored.
- */
-static HeapTuple
-with_value(const TriggerData *trigger, HeapTuple row, const char *column,
-		   Datum value)
-{
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	int			number = SPI_fnumber(desc, column);
-	bool		isnull = false;
-
-	return heap_modify_tuple_by_cols(row, desc, 1, &number, &value, &isnull);
-}
 
 /*
  * Check the settings of a ring; raises 22023 for the first that is wrong.
@@ -163,59 +85,37 @@ check_settings(const char *algorithm, const char *hash, double virtual_nodes,
 
 	if (algorithm == NULL || !plat_ring_parse_algorithm(algorithm,
 														&parsed_algorithm))
-		refuse_value(psprintf("unknown algorithm \"%s\"",
+		plat_refuse_value(psprintf("unknown algorithm \"%s\"",
 							  algorithm ? plat_clip(algorithm) : "null"),
 					 "Algorithms are md5, ketama, rendezvous, maglev, jump and modulo.");
 	if (hash == NULL || !plat_ring_parse_hash(hash, &parsed_hash))
-		refuse_value(psprintf("unknown hash \"%s\"",
+		plat_refuse_value(psprintf("unknown hash \"%s\"",
 							  hash ? plat_clip(hash) : "null"),
 					 "Hashes are xxh64 and partition.");
 	if (!(virtual_nodes >= 1 && virtual_nodes <= MAX_VIRTUAL_NODES))
-		refuse_value(psprintf("virtual_nodes is %g", virtual_nodes),
+		plat_refuse_value(psprintf("virtual_nodes is %g", virtual_nodes),
 					 "It is a number from 1 to 10000.");
 	if (!(table_size >= MIN_TABLE_SIZE && table_size <= MAX_TABLE_SIZE) ||
 		!plat_ring_is_prime((int) table_size))
-		refuse_value(psprintf("table_size is %g", table_size),
+		plat_refuse_value(psprintf("table_size is %g", table_size),
 					 "It is a prime number from 65537 to 16777216.");
 }
 
 /*
- * BEFORE INSERT OR UPDATE row trigger of platpat.rings.  A ring that is
- * inserted over the shipped one of the same name, as a restore does, updates
- * that instead.
+ * BEFORE INSERT OR UPDATE row trigger of platpat.rings.
  */
 Datum
 plat_ring_check_ring(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo);
-	HeapTuple	row = trigger_row(trigger);
-	char	   *ring = column_text(trigger, row, "ring");
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID};
-	Datum		values[5];
-	uint64		updated;
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	HeapTuple	row = plat_trigger_row(trigger);
 
-	plat_ring_check_name("ring", ring);
-	check_settings(column_text(trigger, row, "algorithm"),
-				   column_text(trigger, row, "hash"),
-				   column_number(trigger, row, "virtual_nodes"),
-				   column_number(trigger, row, "table_size"));
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
-		strcmp(ring, "default") != 0)
-		return PointerGetDatum(row);
-
-	values[0] = CStringGetTextDatum(ring);
-	values[1] = CStringGetTextDatum(column_text(trigger, row, "algorithm"));
-	values[2] = CStringGetTextDatum(column_text(trigger, row, "hash"));
-	values[3] = Int32GetDatum((int32) column_number(trigger, row, "virtual_nodes"));
-	values[4] = Int32GetDatum((int32) column_number(trigger, row, "table_size"));
-	SPI_connect();
-	updated = plat_sql_as_owner("rings",
-								"UPDATE platpat.rings SET algorithm = $2,"
-								" hash = $3, virtual_nodes = $4,"
-								" table_size = $5 WHERE ring = $1",
-								5, types, values, NULL);
-	SPI_finish();
-	return PointerGetDatum(updated > 0 ? NULL : row);
+	plat_ring_check_name("ring", plat_row_text(trigger, row, "ring"));
+	check_settings(plat_row_text(trigger, row, "algorithm"),
+				   plat_row_text(trigger, row, "hash"),
+				   plat_row_number(trigger, row, "virtual_nodes"),
+				   plat_row_number(trigger, row, "table_size"));
+	return PointerGetDatum(row);
 }
 
 /*
@@ -280,7 +180,7 @@ touch_left_ring(const TriggerData *trigger, const char *ring,
 
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		return false;
-	left = column_text(trigger, trigger->tg_trigtuple, "ring");
+	left = plat_row_text(trigger, trigger->tg_trigtuple, "ring");
 	return strcmp(left, ring) != 0 && touch_ring(left, algorithm);
 }
 
@@ -340,21 +240,21 @@ static HeapTuple
 check_shard_row(const TriggerData *trigger, HeapTuple row,
 				PlatAlgorithm algorithm)
 {
-	double		weight = column_number(trigger, row, "weight");
-	char	   *position = column_text(trigger, row, "position");
+	double		weight = plat_row_number(trigger, row, "weight");
+	char	   *position = plat_row_text(trigger, row, "position");
 
-	plat_ring_check_name("shard", column_text(trigger, row, "shard"));
+	plat_ring_check_name("shard", plat_row_text(trigger, row, "shard"));
 	if (!(weight >= 0 && weight <= MAX_WEIGHT))
-		refuse_value(psprintf("weight is %g", weight),
+		plat_refuse_value(psprintf("weight is %g", weight),
 					 "It is a number from 0 to 1000000.");
 	if (weight != 1 && plat_ring_has_order(algorithm))
-		refuse_value(psprintf("weight is %g", weight),
+		plat_refuse_value(psprintf("weight is %g", weight),
 					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
 	if (position == NULL)
-		return with_value(trigger, row, "position",
-						  Int32GetDatum(next_position(column_text(trigger, row, "ring"))));
+		return plat_row_with(trigger, row, "position",
+						  Int32GetDatum(next_position(plat_row_text(trigger, row, "ring"))));
 	if (atoi(position) < 0)
-		refuse_value(psprintf("position is %s", position),
+		plat_refuse_value(psprintf("position is %s", position),
 					 "Positions begin with 0.");
 	return row;
 }
@@ -367,11 +267,11 @@ check_shard_row(const TriggerData *trigger, HeapTuple row,
 Datum
 plat_ring_check_shard(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo);
-	HeapTuple	row = trigger_row(trigger);
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	HeapTuple	row = plat_trigger_row(trigger);
 	HeapTuple	old = trigger->tg_trigtuple;
 	bool		is_new = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
-	char	   *ring = column_text(trigger, row, "ring");
+	char	   *ring = plat_row_text(trigger, row, "ring");
 	PlatAlgorithm algorithm = PLAT_RING_MD5;
 	PlatAlgorithm old_algorithm;
 	bool		exists;
@@ -389,13 +289,13 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 		old_algorithm = algorithm;
 		leaves = exists && !is_new &&
 			(TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
-			 column_number(trigger, row, "position") !=
-			 column_number(trigger, old, "position"));
+			 plat_row_number(trigger, row, "position") !=
+			 plat_row_number(trigger, old, "position"));
 	}
 	if (leaves && plat_ring_has_order(old_algorithm))
-		check_is_last(column_text(trigger, old, "ring"),
-					  column_text(trigger, old, "shard"),
-					  (int32) column_number(trigger, old, "position"));
+		check_is_last(plat_row_text(trigger, old, "ring"),
+					  plat_row_text(trigger, old, "shard"),
+					  (int32) plat_row_number(trigger, old, "position"));
 	SPI_finish();
 	if (!exists || TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		return PointerGetDatum(row);
@@ -426,10 +326,10 @@ check_key(const char *key)
 Datum
 plat_ring_check_pin(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo);
-	HeapTuple	row = trigger_row(trigger);
-	char	   *ring = column_text(trigger, row, "ring");
-	char	   *key = column_text(trigger, row, "key");
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	HeapTuple	row = plat_trigger_row(trigger);
+	char	   *ring = plat_row_text(trigger, row, "ring");
+	char	   *key = plat_row_text(trigger, row, "key");
 	PlatAlgorithm algorithm;
 	bool		exists;
 
@@ -470,7 +370,7 @@ check_rings(void)
 	ring = plat_sql_value(0, 1);
 	if (strcmp(plat_sql_value(0, 2), "jump") == 0 ||
 		strcmp(plat_sql_value(0, 2), "modulo") == 0)
-		refuse_value(psprintf("ring \"%s\" has weights", ring),
+		plat_refuse_value(psprintf("ring \"%s\" has weights", ring),
 					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -508,7 +408,7 @@ announce_change(void)
 Datum
 plat_ring_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo);
+	TriggerData *trigger = plat_trigger_data(fcinfo);
 	bool		is_truncate = TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event);
 	bool		is_pins = RelationGetRelid(trigger->tg_relation) ==
 	plat_our_table("pins");
@@ -825,64 +725,4 @@ plat_ring_unpin_key(PG_FUNCTION_ARGS)
 					  2, types, values, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
-}
-
-/*
- * Whether a row of platpat.rings has the name of the shipped ring.
- */
-static bool
-is_shipped(const TriggerData *trigger, HeapTuple row)
-{
-	return strcmp(column_text(trigger, row, "ring"), "default") == 0;
-}
-
-/*
- * AFTER INSERT OR UPDATE OR DELETE row trigger of platpat.rings: a dump of a
- * database whose shipped ring was dropped or renamed must say so, because
- * CREATE EXTENSION brings it back before the restore.
- */
-Datum
-plat_ring_remember_removal(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = trigger_data(fcinfo);
-	bool		was = !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-	is_shipped(trigger, trigger->tg_trigtuple);
-	bool		is = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
-	is_shipped(trigger, trigger_row(trigger));
-
-	if (was == is)
-		return PointerGetDatum(NULL);
-	SPI_connect();
-	if (was)
-		plat_sql_as_owner("removed_defaults",
-						  "INSERT INTO platpat.removed_defaults"
-						  " VALUES ('rings', 'default')"
-						  " ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
-	else
-		plat_sql_as_owner("removed_defaults",
-						  "DELETE FROM platpat.removed_defaults"
-						  " WHERE table_name = 'rings' AND key = 'default'",
-						  0, NULL, NULL, NULL);
-	SPI_finish();
-	return PointerGetDatum(NULL);
-}
-
-/*
- * AFTER INSERT row trigger of platpat.removed_defaults: a restore brings the
- * row back after CREATE EXTENSION has shipped the ring, and this drops it
- * again. When the row is written because the ring was dropped, there is
- * nothing left to drop.
- */
-Datum
-plat_ring_apply_removal(PG_FUNCTION_ARGS)
-{
-	(void) trigger_data(fcinfo);
-	SPI_connect();
-	plat_sql_as_owner("rings",
-					  "DELETE FROM platpat.rings r"
-					  " USING platpat.removed_defaults d"
-					  " WHERE d.table_name = 'rings' AND r.ring = d.key",
-					  0, NULL, NULL, NULL);
-	SPI_finish();
-	return PointerGetDatum(NULL);
 }

@@ -412,7 +412,7 @@ assign_tenant(const char *newval, void *extra)
  * server out of postgresql.conf and ALTER SYSTEM.
  */
 static void
-define_settings(void)
+define_settings(bool preload)
 {
 	DefineCustomStringVariable(TENANT_SETTING,
 							   "The current tenant.",
@@ -453,12 +453,12 @@ const PlatModule plat_tenant_module = {
 };
 
 /*
- * Check an argument of set_tenant(), NULL for SQL NULL, and write its
+ * Check a tenant given by a caller, NULL for SQL NULL, and write its
  * canonical spelling to id.  Raises 22004 for NULL and the empty string,
  * 22023 for what cannot be an id; the message repeats a clipped value.
  */
-static void
-id_argument(const char *value, char *id)
+void
+plat_tenant_id_arg(const char *value, char *id)
 {
 	const char *problem;
 
@@ -612,7 +612,7 @@ set_tenant(FunctionCallInfo fcinfo, const char *value)
 	char		id[PLAT_TENANT_MAX + 1];
 	bool		is_local;
 
-	id_argument(value, id);
+	plat_tenant_id_arg(value, id);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -707,6 +707,32 @@ plat_tenant_reset(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raise 42501: no tenant is set.
+ */
+static void
+no_tenant_set(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("no tenant is set"),
+			 missing_hint ? errhint("%s", missing_hint) :
+			 errhint("Call platpat.set_tenant(tenant) at the start of the transaction.")));
+}
+
+/*
+ * The current tenant's id; raises 42501 without one, whatever
+ * platpat.on_missing_tenant says: for functions that charge or allow.  Good
+ * as long as that of plat_tenant_current().
+ */
+const char *
+plat_tenant_required(void)
+{
+	if (unlikely(!current->is_set))
+		no_tenant_set();
+	return current->id;
+}
+
+/*
  * The slow way out of a reader: no tenant, or one that type, a constant,
  * cannot spell.  Raises 22023 for the latter.  Without a tenant raises 42501,
  * or returns SQL NULL where platpat.on_missing_tenant is "empty".
@@ -722,11 +748,7 @@ no_value(FunctionCallInfo fcinfo, const char *type)
 				 errhint("Set platpat.tenant_type to %s, so that set_tenant stores the canonical spelling.",
 						 type)));
 	if (on_missing_tenant == MISSING_ERROR)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("no tenant is set"),
-				 missing_hint ? errhint("%s", missing_hint) :
-				 errhint("Call platpat.set_tenant(tenant) at the start of the transaction.")));
+		no_tenant_set();
 	PG_RETURN_NULL();
 }
 

@@ -14,6 +14,8 @@
 /* tenant.c */
 extern const PlatModule plat_tenant_module;
 extern const char *plat_tenant_current(void);
+extern const char *plat_tenant_required(void);
+extern void plat_tenant_id_arg(const char *value, char *id);
 extern bool plat_tenant_missing_is_error(void);
 extern void plat_tenant_explain_missing(const char *hint);
 extern Datum plat_tenant_current_text(PG_FUNCTION_ARGS);

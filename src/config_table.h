@@ -1,0 +1,24 @@
+/*
+ * config_table.h
+ *		What the tables that users edit have in common.
+ *
+ * See config_table.c for what each function promises.
+ */
+#ifndef PLAT_CONFIG_TABLE_H
+#define PLAT_CONFIG_TABLE_H
+
+#include "access/htup.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+
+extern TriggerData *plat_trigger_data(FunctionCallInfo fcinfo);
+extern HeapTuple plat_trigger_row(const TriggerData *trigger);
+extern char *plat_row_text(const TriggerData *trigger, HeapTuple row,
+						   const char *column);
+extern double plat_row_number(const TriggerData *trigger, HeapTuple row,
+							  const char *column);
+extern HeapTuple plat_row_with(const TriggerData *trigger, HeapTuple row,
+							   const char *column, Datum value);
+extern void plat_refuse_value(const char *message, const char *detail);
+
+#endif							/* PLAT_CONFIG_TABLE_H */

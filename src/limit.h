@@ -1,0 +1,154 @@
+/*
+ * limit.h
+ *		What the files of module limit share.
+ *
+ * Each function is described in the file that it is listed under.
+ */
+#ifndef PLAT_LIMIT_H
+#define PLAT_LIMIT_H
+
+#include "access/tupdesc.h"
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "limit_core.h"
+#include "module.h"
+#include "slots.h"
+#include "tenant_id.h"
+
+/*
+ * The spaces of keys in the shared table.  Callers name keys in the first;
+ * the others are keyed by tenant, and only our functions charge them.
+ */
+#define PLAT_SPACE_KEY 1
+#define PLAT_SPACE_TENANT 2
+#define PLAT_SPACE_QUOTA(unit) (3 + (unit))
+
+/*
+ * One thing to be charged, and what came of it.  For a bucket cost, limit and
+ * level are nanoseconds and epoch is 0; for a quota they are thousandths of
+ * tokens and epoch is the end of the window, in microseconds since 2000.
+ */
+typedef struct PlatCharge
+{
+	PlatSlotKey key;
+	uint64		cost;
+	uint64		limit;
+	uint64		epoch;
+
+	PlatSlot   *slot;			/* where it was charged; NULL if nowhere */
+	uint64		taken;			/* the state that it left there */
+	uint64		level;			/* debt or use, with the charge if it passed */
+	uint64		wait;			/* nanoseconds until it passes, 0 if it did */
+	bool		no_place;		/* the table was full */
+} PlatCharge;
+
+/* What a caller who is refused gets to know. */
+typedef struct PlatRefusal
+{
+	const char *what;			/* "rate limit" or "daily quota", for example */
+	const char *key_label;		/* "key" or "tenant" */
+	const char *key;			/* short enough for a message */
+	const char *policy;			/* its name in headers */
+	double		limit;			/* tokens */
+	double		remaining;		/* tokens */
+	uint64		window;			/* nanoseconds that limit is for */
+	uint64		wait;			/* nanoseconds */
+	bool		no_place;
+} PlatRefusal;
+
+/* A quota of a tenant, and the window that is now or was at the last look. */
+typedef struct PlatQuota
+{
+	PlatWindowUnit unit;
+	int64		tokens;
+	uint64		hash;
+	TimestampTz start;
+	TimestampTz end;
+} PlatQuota;
+
+/* What holds for one tenant: its tier with its own values over it. */
+typedef struct PlatTenantLimits
+{
+	char		tenant[PLAT_TENANT_MAX + 1];	/* hash key */
+	uint64		generation;		/* of the tables when it was read */
+	char		tier[NAMEDATALEN * 4];
+	bool		has_rate;		/* otherwise unlimited */
+	PlatRate	rate;
+	uint64		burst_ns;
+	uint64		hash;			/* of its bucket */
+	pg_tz	   *zone;
+	int			nquotas;
+	PlatQuota	quotas[PLAT_WINDOW_UNITS];
+
+	/* The cost that was last asked for, and what it is. */
+	double		cost;
+	uint64		cost_ns;
+	uint64		cost_units;
+} PlatTenantLimits;
+
+/* What a call site of the functions by key keeps. */
+typedef struct PlatLimitSite
+{
+	Oid			key_type;
+	TupleDesc	desc;			/* of the result, once it was needed */
+	char		key[40];		/* the text form of a uuid or a number */
+	bool		has_rate;		/* all of what follows is there */
+	double		cost;
+	Interval	per;
+	PlatRate	rate;
+	uint64		cost_ns;
+	uint64		burst_ns;
+} PlatLimitSite;
+
+/* limit.c */
+extern const PlatModule plat_limit_module;
+extern int	plat_limit_flush_interval;
+extern int	plat_limit_slots;
+extern PlatLimitSite *plat_limit_site(FunctionCallInfo fcinfo);
+extern void plat_limit_read_charge(FunctionCallInfo fcinfo,
+								   PlatLimitSite *site, PlatCharge *charge);
+extern void plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate,
+							  double cost);
+extern void plat_limit_refuse_null(FunctionCallInfo fcinfo, int argno,
+								   const char *what);
+extern double plat_interval_ns(const Interval *interval);
+
+/* limit_charge.c */
+typedef enum PlatOnFull
+{
+	PLAT_ON_FULL_EVICT,
+	PLAT_ON_FULL_DENY,
+	PLAT_ON_FULL_ALLOW
+} PlatOnFull;
+extern int	plat_limit_on_full;
+extern uint64 plat_limit_clock(void);
+extern bool plat_charge(PlatCharge *charge, uint64 now, TimestampTz wall);
+extern bool plat_charge_all(PlatCharge *charges, int n, uint64 now,
+							TimestampTz wall);
+extern void plat_charge_peek(PlatCharge *charge, uint64 now, TimestampTz wall);
+extern void plat_charge_reserve(PlatCharge *charge, uint64 now);
+extern void plat_charge_undo(PlatCharge *charge, uint64 now);
+extern void plat_charge_refund(PlatCharge *charge, uint64 now);
+
+/* limit_tenant.c */
+extern PlatTenantLimits *plat_limits_of(const char *tenant);
+extern void plat_limit_define_tier_setting(void);
+
+/* limit_error.c */
+extern void plat_limit_define_error_setting(void);
+extern void plat_limit_raise(const PlatRefusal *refusal) pg_attribute_noreturn();
+extern Interval *plat_interval_from_ns(uint64 ns);
+
+/* limit_stat.c */
+extern void plat_limit_put_metrics(PlatMetrics *metrics);
+extern void plat_limit_reset_stats(void);
+
+/* limit_statement.c */
+extern void plat_limit_watch_executor(void);
+
+/* limit_file.c */
+extern void plat_limit_start(void);
+extern long plat_limit_work(void);
+
+#endif							/* PLAT_LIMIT_H */

@@ -1,0 +1,118 @@
+/*
+ * limit_window.c
+ *		The windows of quotas: hours, days, weeks and months of a calendar.
+ *
+ * A day is from midnight to midnight of the time zone, whether that takes 23,
+ * 24 or 25 hours; weeks begin on Monday, as in ISO 8601.  Hours are 3600
+ * seconds, also the one that a clock repeats.  Windows are told apart by
+ * their ends.
+ */
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "miscadmin.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "limit_core.h"
+
+static const char *const unit_names[PLAT_WINDOW_UNITS] = {
+	"hour", "day", "week", "month"
+};
+
+/*
+ * The unit of this name, false if there is none.
+ */
+bool
+plat_window_parse(const char *name, PlatWindowUnit *unit)
+{
+	for (int i = 0; i < PLAT_WINDOW_UNITS; i++)
+	{
+		if (strcmp(name, unit_names[i]) == 0)
+		{
+			*unit = (PlatWindowUnit) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The name of a unit, a constant.
+ */
+const char *
+plat_window_name(PlatWindowUnit unit)
+{
+	return unit_names[unit];
+}
+
+/*
+ * The instant of midnight of a date, given as its Julian day; where the
+ * clock skips midnight, the instant at which it does.  False if timestamps do
+ * not reach there.
+ */
+static bool
+midnight(int date, pg_tz *zone, TimestampTz *instant)
+{
+	struct pg_tm tm = {0};
+	int			offset;
+
+	j2date(date, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+	offset = DetermineTimeZoneOffset(&tm, zone);
+	return tm2timestamp(&tm, 0, &offset, instant) == 0;
+}
+
+/*
+ * The first day of the window of a date, and the first after it, as Julian
+ * days.
+ */
+static void
+date_bounds(PlatWindowUnit unit, const struct pg_tm *tm, int *first, int *after)
+{
+	int			date = date2j(tm->tm_year, tm->tm_mon, tm->tm_mday);
+
+	switch (unit)
+	{
+		case PLAT_WINDOW_WEEK:
+			*first = date - (j2day(date) + 6) % 7;
+			*after = *first + 7;
+			break;
+		case PLAT_WINDOW_MONTH:
+			*first = date2j(tm->tm_year, tm->tm_mon, 1);
+			*after = tm->tm_mon == 12 ? date2j(tm->tm_year + 1, 1, 1) :
+				date2j(tm->tm_year, tm->tm_mon + 1, 1);
+			break;
+		default:
+			*first = date;
+			*after = date + 1;
+			break;
+	}
+}
+
+/*
+ * The window that now lies in: *start <= now < *end.  False if now or an end
+ * is beyond what timestamps can say.
+ */
+bool
+plat_window_bounds(PlatWindowUnit unit, pg_tz *zone, TimestampTz now,
+				   TimestampTz *start, TimestampTz *end)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			offset;
+	int			first;
+	int			after;
+
+	if (TIMESTAMP_NOT_FINITE(now) ||
+		timestamp2tm(now, &offset, &tm, &fsec, NULL, zone) != 0)
+		return false;
+	if (unit == PLAT_WINDOW_HOUR)
+	{
+		*start = now - fsec - (tm.tm_min * SECS_PER_MINUTE + tm.tm_sec) * USECS_PER_SEC;
+		*end = *start + USECS_PER_HOUR;
+		return IS_VALID_TIMESTAMP(*start) && IS_VALID_TIMESTAMP(*end);
+	}
+	date_bounds(unit, &tm, &first, &after);
+	return midnight(first, zone, start) && midnight(after, zone, end) &&
+		*start <= now && now < *end;
+}

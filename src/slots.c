@@ -1,0 +1,593 @@
+/*
+ * slots.c
+ *		A table of fixed size in shared memory, read and written without locks.
+ *
+ * It is built like a processor's cache: the hash of a key picks a set of
+ * eight ways, and the entry is in one of them or nowhere.  The eight hashes
+ * of a set share a cache line, the entry is another, and what people want to
+ * read of it, its name, is elsewhere.  Nothing grows, so nothing is ever
+ * taken from the rest of the server.
+ *
+ * Who may write what:
+ *
+ *	tags	hold the hash of the key in each way, 0 for none.  Written under
+ *			the exclusive lock of the stripe, read by anybody.
+ *	state	is swapped by anybody who has found the entry, with compare and
+ *			swap.  While it is PLAT_SLOT_FROZEN only the holder of the
+ *			exclusive lock may write it.
+ *	epoch	says what the state counts.  Written, together with the other
+ *			epoch and its state, under the exclusive lock while the state is
+ *			frozen.
+ *	counts	are added to by anybody.  An addition may reach the entry that has
+ *			taken the place of another; they are for people to read.
+ *	names	are written under the exclusive lock, read under the shared one.
+ *
+ * A lock-free user finds the tag, reads epoch and state, and then looks
+ * whether tag and epoch are still what they were.  If so the state was that
+ * of its entry, and the swap fails if the entry has changed hands since,
+ * because that froze the state.  If the state has come back to the very same
+ * number, the swap goes through, but the look at the tag after it finds out:
+ * then another entry has been charged too much, and nobody too little.
+ *
+ * A stripe is every n-th set.  Nobody holds two of their locks, and none for
+ * longer than it takes to look at a set, or to copy a stripe.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+
+#include "compat.h"
+#include "shmem.h"
+#include "slots.h"
+
+#define WAYS 8
+#define STRIPES 128
+
+typedef struct SlotName
+{
+	uint8		space;
+	uint8		len;
+	char		name[PLAT_SLOT_NAME_MAX];
+} SlotName;
+
+StaticAssertDecl(sizeof(PlatSlot) == 64, "an entry is a cache line");
+
+/* The head of the table; sets is a power of two. */
+typedef struct PlatSharedTable
+{
+	uint64		seed;			/* of hashes, so that nobody can aim at a set */
+	uint64		sets;
+	pg_atomic_uint64 evicted_idle;
+	pg_atomic_uint64 evicted_live;
+	pg_atomic_uint64 refused;
+	pg_atomic_uint64 gone_allowed;
+	pg_atomic_uint64 gone_denied;
+	LWLockPadded locks[STRIPES];
+} PlatSharedTable;
+
+/* Where everything is in this process; NULL until the memory is adopted. */
+static PlatSharedTable *table = NULL;
+static pg_atomic_uint64 *tags = NULL;
+static PlatSlot *slots = NULL;
+static SlotName *names = NULL;
+
+/*
+ * The number of sets for a wanted number of slots, rounded up to a power of
+ * two and to one set for each stripe at least.
+ */
+static uint64
+count_sets(int wanted)
+{
+	uint64		sets = STRIPES;
+
+	while (sets * WAYS < wanted)
+		sets *= 2;
+	return sets;
+}
+
+/*
+ * Bytes that a table of that many slots takes.
+ */
+Size
+plat_slots_size(int wanted)
+{
+	Size		ways = count_sets(wanted) * WAYS;
+
+	return CACHELINEALIGN(sizeof(PlatSharedTable)) +
+		ways * (sizeof(uint64) + sizeof(PlatSlot) + sizeof(SlotName));
+}
+
+/*
+ * Note where the table is.
+ */
+void
+plat_slots_adopt(void *part)
+{
+	char	   *next = (char *) part + CACHELINEALIGN(sizeof(PlatSharedTable));
+	uint64		ways;
+
+	table = part;
+	ways = table->sets * WAYS;
+	tags = (pg_atomic_uint64 *) next;
+	slots = (PlatSlot *) (next + ways * sizeof(uint64));
+	names = (SlotName *) (next + ways * (sizeof(uint64) + sizeof(PlatSlot)));
+}
+
+/*
+ * Make a new table: nobody else has it yet.
+ */
+void
+plat_slots_fill(void *part, int wanted, uint64 seed)
+{
+	memset(part, 0, plat_slots_size(wanted));
+	table = part;
+	table->seed = seed;
+	table->sets = count_sets(wanted);
+	pg_atomic_init_u64(&table->evicted_idle, 0);
+	pg_atomic_init_u64(&table->evicted_live, 0);
+	pg_atomic_init_u64(&table->refused, 0);
+	pg_atomic_init_u64(&table->gone_allowed, 0);
+	pg_atomic_init_u64(&table->gone_denied, 0);
+	for (int i = 0; i < STRIPES; i++)
+		plat_shmem_init_lock(&table->locks[i].lock);
+
+	plat_slots_adopt(part);
+	for (uint64 i = 0; i < table->sets * WAYS; i++)
+	{
+		pg_atomic_init_u64(&tags[i], 0);
+		pg_atomic_init_u64(&slots[i].state, 0);
+		pg_atomic_init_u64(&slots[i].epoch, 0);
+		pg_atomic_init_u64(&slots[i].allowed, 0);
+		pg_atomic_init_u64(&slots[i].denied, 0);
+		pg_atomic_init_u32(&slots[i].last_denied, 0);
+	}
+}
+
+/*
+ * The hash of a key: never 0, and the same for the same seed on machines of
+ * the same byte order.  64 bits of lookup3 under a secret seed: among 100,000
+ * keys the odds that any two share a slot are below one in a billion.
+ */
+uint64
+plat_slots_hash(Oid database, uint8 space, const char *name, size_t len)
+{
+	uint64		seed = table->seed ^ (((uint64) database << 8) | space) *
+		UINT64CONST(0x9E3779B97F4A7C15);
+	uint64		hash = hash_bytes_extended((const unsigned char *) name, (int) len,
+										   seed);
+
+	return hash == 0 ? 1 : hash;
+}
+
+/* The first way of the set of a hash. */
+static inline uint64
+first_way(uint64 hash)
+{
+	return (hash & (table->sets - 1)) * WAYS;
+}
+
+static inline LWLock *
+lock_of(uint64 hash)
+{
+	return &table->locks[(hash & (table->sets - 1)) % STRIPES].lock;
+}
+
+/*
+ * The entry of a hash, or NULL. It may change hands at any time; see
+ * plat_slot_read().
+ */
+PlatSlot *
+plat_slots_find(uint64 hash)
+{
+	uint64		first = first_way(hash);
+
+	for (int i = 0; i < WAYS; i++)
+		if (pg_atomic_read_u64(&tags[first + i]) == hash)
+			return &slots[first + i];
+	return NULL;
+}
+
+/*
+ * Read what to swap: false if the entry is not, or no longer, that of the
+ * hash, or is changing hands.  A swap from *state that succeeds has changed
+ * this entry in this epoch.
+ */
+bool
+plat_slot_read(PlatSlot *slot, uint64 hash, uint64 *state, uint64 *epoch)
+{
+	pg_atomic_uint64 *tag = &tags[slot - slots];
+
+	*epoch = pg_atomic_read_u64(&slot->epoch);
+	pg_read_barrier();
+	*state = pg_atomic_read_u64(&slot->state);
+	pg_read_barrier();
+	return *state != PLAT_SLOT_FROZEN &&
+		pg_atomic_read_u64(tag) == hash &&
+		pg_atomic_read_u64(&slot->epoch) == *epoch;
+}
+
+/*
+ * Swap a state that plat_slot_read() gave; false if it has changed, or the
+ * entry has gone to another hash.
+ */
+bool
+plat_slot_swap(PlatSlot *slot, uint64 hash, uint64 state, uint64 next)
+{
+	return pg_atomic_compare_exchange_u64(&slot->state, &state, next) &&
+		pg_atomic_read_u64(&tags[slot - slots]) == hash;
+}
+
+/*
+ * Wait until nobody is changing entries of the stripe of a hash.
+ */
+void
+plat_slots_settle(uint64 hash)
+{
+	LWLockAcquire(lock_of(hash), LW_SHARED);
+	LWLockRelease(lock_of(hash));
+}
+
+/*
+ * Freeze the state of an entry, whoever swaps it meanwhile; returns what it
+ * was. The caller holds the exclusive lock.
+ */
+static uint64
+freeze(PlatSlot *slot)
+{
+	uint64		state = pg_atomic_exchange_u64(&slot->state, PLAT_SLOT_FROZEN);
+
+	Assert(state != PLAT_SLOT_FROZEN);
+	return state;
+}
+
+/*
+ * End what freeze() began: all that was written meanwhile is seen by those
+ * who see the state.
+ */
+static void
+thaw(PlatSlot *slot, uint64 state)
+{
+	pg_write_barrier();
+	pg_atomic_write_u64(&slot->state, state);
+}
+
+/*
+ * Give a way, whose state is frozen or which is empty, to a key.
+ */
+static void
+give_way(uint64 way, const PlatSlotKey *key, uint64 state, uint64 epoch)
+{
+	PlatSlot   *slot = &slots[way];
+	SlotName   *name = &names[way];
+
+	pg_atomic_write_u64(&slot->epoch, epoch);
+	slot->other_state = 0;
+	slot->other_epoch = 0;
+	slot->database = MyDatabaseId;
+	pg_atomic_write_u64(&slot->allowed, 0);
+	pg_atomic_write_u64(&slot->denied, 0);
+	pg_atomic_write_u32(&slot->last_denied, 0);
+	name->space = key->space;
+	name->len = pg_mbcliplen(key->name, (int) key->len, PLAT_SLOT_NAME_MAX);
+	memcpy(name->name, key->name, name->len);
+	pg_write_barrier();
+	pg_atomic_write_u64(&tags[way], key->hash);
+	thaw(slot, state);
+}
+
+/*
+ * What is lost with a way: both of its epochs count.
+ */
+static uint64
+worth_of(uint64 way, PlatSlotWorth worth, void *arg)
+{
+	PlatSlot   *slot = &slots[way];
+	uint64		present = worth(pg_atomic_read_u64(&slot->state),
+								pg_atomic_read_u64(&slot->epoch), arg);
+	uint64		other = slot->other_epoch == 0 ? 0 :
+		worth(slot->other_state, slot->other_epoch, arg);
+
+	return Max(present, other);
+}
+
+/*
+ * Take the entry out of a way, if it is still worth no more than at_most.
+ * Leaves the state frozen and returns true, or leaves all as it is.
+ */
+static bool
+evict(uint64 way, uint64 at_most, PlatSlotWorth worth, void *arg)
+{
+	PlatSlot   *slot = &slots[way];
+	uint64		state = freeze(slot);
+	uint64		lost = worth(state, pg_atomic_read_u64(&slot->epoch), arg);
+
+	if (lost > at_most)
+	{
+		thaw(slot, state);
+		return false;
+	}
+	pg_atomic_fetch_add_u64(lost > 0 ? &table->evicted_live :
+							&table->evicted_idle, 1);
+	pg_atomic_fetch_add_u64(&table->gone_allowed,
+							pg_atomic_read_u64(&slot->allowed));
+	pg_atomic_fetch_add_u64(&table->gone_denied,
+							pg_atomic_read_u64(&slot->denied));
+	return true;
+}
+
+/*
+ * A way for a new entry of the set: an empty one, or that of the entry that
+ * is worth least, if it is worth nothing or may_evict.  -1 if there is none.
+ * The state of a way that is returned is frozen, or nobody knows the way.
+ */
+static int64
+find_way(uint64 first, bool may_evict, PlatSlotWorth worth, void *arg,
+		 uint64 *least)
+{
+	for (;;)
+	{
+		uint64		victim = first;
+
+		*least = PG_UINT64_MAX;
+
+		for (uint64 way = first; way < first + WAYS; way++)
+		{
+			uint64		value;
+
+			if (pg_atomic_read_u64(&tags[way]) == 0)
+				return (int64) way;
+			value = worth_of(way, worth, arg);
+			if (value < *least)
+			{
+				*least = value;
+				victim = way;
+			}
+		}
+		if (*least > 0 && !may_evict)
+			return -1;
+		if (evict(victim, *least, worth, arg))
+			return (int64) victim;
+	}
+}
+
+/*
+ * The entry of a key, made with this state and epoch if there is none; NULL
+ * if there is no place for it, and then *least is what the least entry in its
+ * way is worth.
+ */
+PlatSlot *
+plat_slots_insert(const PlatSlotKey *key, uint64 state, uint64 epoch,
+				  bool may_evict, PlatSlotWorth worth, void *arg,
+				  uint64 *least)
+{
+	LWLock	   *lock = lock_of(key->hash);
+	PlatSlot   *slot;
+	int64		way;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	slot = plat_slots_find(key->hash);
+	if (slot == NULL)
+	{
+		way = find_way(first_way(key->hash), may_evict, worth, arg, least);
+		if (way >= 0)
+		{
+			give_way(way, key, state, epoch);
+			slot = &slots[way];
+		}
+		else
+			pg_atomic_fetch_add_u64(&table->refused, 1);
+	}
+	LWLockRelease(lock);
+	return slot;
+}
+
+/*
+ * Turn an entry to another epoch.  The state of the epoch it comes from is
+ * kept, and found again if the entry is turned back; that of any third is
+ * forgotten.  Does nothing if the entry is not there any more.
+ */
+void
+plat_slot_turn(PlatSlot *slot, uint64 hash, uint64 epoch)
+{
+	LWLock	   *lock = lock_of(hash);
+	uint64		present;
+	uint64		state;
+	uint64		next;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	present = pg_atomic_read_u64(&slot->epoch);
+	if (pg_atomic_read_u64(&tags[slot - slots]) == hash && present != epoch)
+	{
+		state = freeze(slot);
+		next = slot->other_epoch == epoch ? slot->other_state : 0;
+		slot->other_epoch = present;
+		slot->other_state = state;
+		pg_atomic_write_u64(&slot->epoch, epoch);
+		thaw(slot, next);
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * Set an entry back to this state and epoch, without any other and with its
+ * counts as they are. Returns whether there was one.
+ */
+bool
+plat_slots_clear(uint64 hash, uint64 state, uint64 epoch)
+{
+	LWLock	   *lock = lock_of(hash);
+	PlatSlot   *slot;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	slot = plat_slots_find(hash);
+	if (slot)
+	{
+		(void) freeze(slot);
+		slot->other_epoch = 0;
+		slot->other_state = 0;
+		pg_atomic_write_u64(&slot->epoch, epoch);
+		thaw(slot, state);
+	}
+	LWLockRelease(lock);
+	return slot != NULL;
+}
+
+/*
+ * The seed of the hashes, which belongs to whatever stores them.
+ */
+uint64
+plat_slots_seed(void)
+{
+	return table->seed;
+}
+
+/*
+ * Take another seed, while the table is still empty and nobody else has it.
+ */
+void
+plat_slots_set_seed(uint64 seed)
+{
+	table->seed = seed;
+}
+
+/*
+ * Bring back an entry that plat_slots_copy_stripe() gave, into an empty way;
+ * false if its set has none.  In the postmaster, before anybody else has the
+ * table, so without a lock.
+ */
+bool
+plat_slots_restore(const PlatSlotCopy *copy)
+{
+	uint64		first = first_way(copy->hash);
+
+	for (uint64 way = first; way < first + WAYS; way++)
+	{
+		if (pg_atomic_read_u64(&tags[way]) != 0)
+			continue;
+		pg_atomic_write_u64(&slots[way].state, copy->state);
+		pg_atomic_write_u64(&slots[way].epoch, copy->epoch);
+		slots[way].other_state = copy->other_state;
+		slots[way].other_epoch = copy->other_epoch;
+		slots[way].database = copy->database;
+		names[way].space = copy->space;
+		names[way].len = Min(copy->len, PLAT_SLOT_NAME_MAX);
+		memcpy(names[way].name, copy->name, PLAT_SLOT_NAME_MAX);
+		pg_atomic_write_u64(&tags[way], copy->hash);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Set the counts of one database's entries to 0.
+ */
+void
+plat_slots_reset_counts(Oid database)
+{
+	for (uint64 way = 0; way < table->sets * WAYS; way++)
+	{
+		LWLock	   *lock = &table->locks[way / WAYS % STRIPES].lock;
+
+		LWLockAcquire(lock, LW_SHARED);
+		if (slots[way].database == database)
+		{
+			pg_atomic_write_u64(&slots[way].allowed, 0);
+			pg_atomic_write_u64(&slots[way].denied, 0);
+			pg_atomic_write_u32(&slots[way].last_denied, 0);
+		}
+		LWLockRelease(lock);
+	}
+}
+
+/*
+ * What the table as a whole has to tell, as of some moment for each figure.
+ */
+PlatSlotCounts
+plat_slots_counts(void)
+{
+	PlatSlotCounts counts = {
+		.total = table->sets * WAYS,
+		.evicted_idle = pg_atomic_read_u64(&table->evicted_idle),
+		.evicted_live = pg_atomic_read_u64(&table->evicted_live),
+		.refused = pg_atomic_read_u64(&table->refused),
+		.allowed = pg_atomic_read_u64(&table->gone_allowed),
+		.denied = pg_atomic_read_u64(&table->gone_denied),
+	};
+
+	for (uint64 way = 0; way < counts.total; way++)
+	{
+		if (pg_atomic_read_u64(&tags[way]) == 0)
+			continue;
+		counts.used++;
+		counts.allowed += pg_atomic_read_u64(&slots[way].allowed);
+		counts.denied += pg_atomic_read_u64(&slots[way].denied);
+	}
+	return counts;
+}
+
+/*
+ * The number of stripes, and the most entries that one can have.
+ */
+int
+plat_slots_stripes(void)
+{
+	return STRIPES;
+}
+
+int
+plat_slots_stripe_size(void)
+{
+	return (int) (table->sets / STRIPES * WAYS);
+}
+
+static void
+copy_slot(uint64 way, PlatSlotCopy *copy)
+{
+	const PlatSlot *slot = &slots[way];
+	const SlotName *name = &names[way];
+
+	copy->hash = pg_atomic_read_u64(&tags[way]);
+	copy->database = slot->database;
+	copy->space = name->space;
+	copy->len = name->len;
+	memcpy(copy->name, name->name, PLAT_SLOT_NAME_MAX);
+	copy->state = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->state));
+	copy->epoch = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->epoch));
+	copy->other_state = slot->other_state;
+	copy->other_epoch = slot->other_epoch;
+	copy->allowed = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->allowed));
+	copy->denied = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->denied));
+	copy->last_denied = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->last_denied));
+}
+
+/*
+ * Copy the entries of one stripe to an array of plat_slots_stripe_size();
+ * returns how many there are.  The postmaster cannot wait for locks and needs
+ * none when all others are gone; an entry that one of them was changing when
+ * it was killed is left out.
+ */
+int
+plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock)
+{
+	int			found = 0;
+
+	if (lock)
+		LWLockAcquire(&table->locks[stripe].lock, LW_SHARED);
+	for (uint64 set = stripe; set < table->sets; set += STRIPES)
+	{
+		for (uint64 way = set * WAYS; way < (set + 1) * WAYS; way++)
+		{
+			if (pg_atomic_read_u64(&tags[way]) == 0)
+				continue;
+			copy_slot(way, &copies[found]);
+			if (copies[found].state != PLAT_SLOT_FROZEN)
+				found++;
+		}
+	}
+	if (lock)
+		LWLockRelease(&table->locks[stripe].lock);
+	return found;
+}

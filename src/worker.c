@@ -1,0 +1,150 @@
+/*
+ * worker.c
+ *		The background worker: does what the modules have to do from time to
+ *		time.
+ *
+ * There is one for the server, if the library is preloaded.  It starts with
+ * the postmaster, on a standby as well, and is connected to no database.  It
+ * keeps nothing that would be missed: when it is killed the server starts
+ * anew, as after the crash of any process, and when it ends it is started
+ * again.
+ *
+ * In shared memory it has its process id, which only it writes and which may
+ * be read at any time.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "shmem.h"
+#include "worker.h"
+
+/* Seconds until a worker that has ended is started again. */
+#define RESTART_SECONDS 1
+
+typedef struct PlatSharedWorker
+{
+	pg_atomic_uint32 pid;		/* 0 while there is none */
+} PlatSharedWorker;
+
+static const PlatModule *const *all_modules = NULL;
+static PlatSharedWorker *shared = NULL;
+
+extern PGDLLEXPORT void plat_worker_main(Datum arg);
+
+static Size
+shmem_size(void)
+{
+	return sizeof(PlatSharedWorker);
+}
+
+static void
+shmem_fill(void *part)
+{
+	pg_atomic_init_u32(&((PlatSharedWorker *) part)->pid, 0);
+}
+
+static void
+shmem_adopt(void *part)
+{
+	shared = part;
+}
+
+const PlatModule plat_worker_module = {
+	.name = "worker",
+	.shmem_size = shmem_size,
+	.shmem_fill = shmem_fill,
+	.shmem_adopt = shmem_adopt,
+};
+
+/*
+ * Called from the library's init when it is preloaded, with the table of
+ * modules, closed by NULL and not copied. pg_upgrade wants no workers.
+ */
+void
+plat_worker_init(const PlatModule *const *modules)
+{
+	BackgroundWorker worker;
+
+	all_modules = modules;
+	if (IsBinaryUpgrade)
+		return;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker.bgw_restart_time = RESTART_SECONDS;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "$libdir/platpat");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "plat_worker_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "platpat worker");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "platpat worker");
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * How the worker is, for status(): a constant.
+ */
+const char *
+plat_worker_state(void)
+{
+	return shared && pg_atomic_read_u32(&shared->pid) != 0 ? "running" :
+		"not running";
+}
+
+/*
+ * Do what is due; returns the milliseconds until something is.
+ */
+static long
+work(void)
+{
+	long		pause = 60 * 1000;
+
+	for (int i = 0; all_modules[i]; i++)
+		if (all_modules[i]->work)
+			pause = Min(pause, all_modules[i]->work());
+	return pause;
+}
+
+static void
+note_end(int code, Datum arg)
+{
+	pg_atomic_write_u32(&shared->pid, 0);
+}
+
+/*
+ * The worker's process. It works once more when it is told to end, and ends
+ * with a status that has it started again if the server goes on.
+ */
+void
+plat_worker_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	pg_atomic_write_u32(&shared->pid, (uint32) MyProcPid);
+	before_shmem_exit(note_end, (Datum) 0);
+	while (!ShutdownRequestPending)
+	{
+		long		pause = work();
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 pause, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	(void) work();
+	proc_exit(1);
+}
