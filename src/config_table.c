@@ -108,14 +108,23 @@ plat_row_with(const TriggerData *trigger, HeapTuple row, const char *column,
 }
 
 /*
- * Whether a row has the key of one that is shipped. The trigger's first
- * argument is the key column, the others are the keys.
+ * The key of a row: the trigger's first argument names the column.
+ */
+static char *
+key_of(const TriggerData *trigger, HeapTuple row)
+{
+	return plat_row_text(trigger, row, trigger->tg_trigger->tgargs[0]);
+}
+
+/*
+ * Whether a row has the key of one that is shipped: the trigger's other
+ * arguments are these keys.
  */
 static bool
 is_shipped(const TriggerData *trigger, HeapTuple row)
 {
 	const Trigger *definition = trigger->tg_trigger;
-	char	   *key = plat_row_text(trigger, row, definition->tgargs[0]);
+	char	   *key = key_of(trigger, row);
 
 	for (int i = 1; key && i < definition->tgnargs; i++)
 		if (strcmp(key, definition->tgargs[i]) == 0)
@@ -187,8 +196,7 @@ note_removal(const TriggerData *trigger, HeapTuple row, bool is_gone)
 	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(RelationGetRelationName(trigger->tg_relation));
-	values[1] = CStringGetTextDatum(plat_row_text(trigger, row,
-												  trigger->tg_trigger->tgargs[0]));
+	values[1] = CStringGetTextDatum(key_of(trigger, row));
 	SPI_connect();
 	plat_sql_as_owner("removed_defaults", is_gone ?
 					  "INSERT INTO platpat.removed_defaults VALUES ($1, $2)"
@@ -210,6 +218,9 @@ plat_config_remember_removal(PG_FUNCTION_ARGS)
 	TriggerEvent event = trigger->tg_event;
 	HeapTuple	row = plat_trigger_row(trigger);
 
+	if (TRIGGER_FIRED_BY_UPDATE(event) &&
+		strcmp(key_of(trigger, trigger->tg_trigtuple), key_of(trigger, row)) == 0)
+		return PointerGetDatum(NULL);
 	if (!TRIGGER_FIRED_BY_INSERT(event) &&
 		is_shipped(trigger, trigger->tg_trigtuple))
 		note_removal(trigger, trigger->tg_trigtuple, true);

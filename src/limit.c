@@ -65,7 +65,7 @@ define_settings(bool preload)
 {
 	DefineCustomIntVariable("platpat.limit_slots",
 							"Entries of the shared table of rate limits and quotas.",
-							"Rounded up to a power of two; 202 bytes each.",
+							"Rounded up to a power of two; 200 bytes each.",
 							&plat_limit_slots, 131072, 1024, 16777216,
 							preload ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
@@ -214,18 +214,16 @@ plat_interval_ns(const Interval *interval)
 }
 
 /*
- * What the call site keeps between calls, in the memory of its expression.
- * The first call looks up of which type its key is: text, uuid or bigint.
+ * Make what the call site keeps between calls, in the memory of its
+ * expression, and look up of which type its key is: text, uuid or bigint.
  */
 PlatLimitSite *
-plat_limit_site(FunctionCallInfo fcinfo)
+plat_limit_make_site(FunctionCallInfo fcinfo)
 {
-	PlatLimitSite *site = fcinfo->flinfo->fn_extra;
+	PlatLimitSite *site;
 	Oid		   *types;
 	int			nargs;
 
-	if (likely(site != NULL))
-		return site;
 	plat_shmem_require();
 	site = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(PlatLimitSite));
 	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &nargs);
@@ -238,7 +236,7 @@ plat_limit_site(FunctionCallInfo fcinfo)
  * Read the first argument as a key of callers: 22004 for NULL and for the
  * empty string. The text stays where it is.
  */
-static inline void
+static pg_attribute_always_inline void
 read_key(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatSlotKey *key)
 {
 	if (unlikely(PG_ARGISNULL(0)))
@@ -312,16 +310,26 @@ is_same_rate(FunctionCallInfo fcinfo, const PlatLimitSite *site)
 /*
  * Read the arguments (key, rate, burst, cost, per) as a charge.
  */
+static inline void
+read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatCharge *charge)
+{
+	read_key(fcinfo, site, &charge->key);
+	plat_slots_prefetch(charge->key.hash);
+	if (unlikely(!is_same_rate(fcinfo, site)))
+		read_rate(fcinfo, site);
+	charge->cost = site->cost_ns;
+	charge->limit = site->burst_ns;
+	charge->epoch = 0;
+}
+
+/*
+ * The same for other files.
+ */
 void
 plat_limit_read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site,
 					   PlatCharge *charge)
 {
-	if (unlikely(!is_same_rate(fcinfo, site)))
-		read_rate(fcinfo, site);
-	read_key(fcinfo, site, &charge->key);
-	charge->cost = site->cost_ns;
-	charge->limit = site->burst_ns;
-	charge->epoch = 0;
+	read_charge(fcinfo, site, charge);
 }
 
 /*
@@ -336,15 +344,31 @@ remaining(const PlatLimitSite *site, const PlatCharge *charge)
 }
 
 /*
- * The outcome of a charge as a row (allowed, remaining, retry_after,
- * reset_after).
+ * The data of a row (allowed, remaining, retry_after, reset_after) without
+ * nulls, as PostgreSQL lays it out.
  */
-static Datum
-outcome(FunctionCallInfo fcinfo, PlatLimitSite *site, const PlatCharge *charge,
-		bool allowed)
+typedef struct OutcomeRow
+{
+	bool		allowed;
+	double		remaining;
+	Interval	retry_after;
+	Interval	reset_after;
+} OutcomeRow;
+
+StaticAssertDecl(offsetof(OutcomeRow, remaining) == 8 &&
+				 offsetof(OutcomeRow, retry_after) == 16 &&
+				 offsetof(OutcomeRow, reset_after) == 32,
+				 "columns are aligned as their types want");
+
+/*
+ * Form a row the usual way; retry_after is NULL for a wait that nobody knows.
+ */
+static HeapTupleHeader
+form_row(FunctionCallInfo fcinfo, PlatLimitSite *site, OutcomeRow *row,
+		 bool knows_wait)
 {
 	Datum		values[4];
-	bool		nulls[4] = {false};
+	bool		nulls[4] = {false, false, !knows_wait, false};
 	MemoryContext caller;
 
 	if (site->desc == NULL)
@@ -355,12 +379,45 @@ outcome(FunctionCallInfo fcinfo, PlatLimitSite *site, const PlatCharge *charge,
 		site->desc = BlessTupleDesc(site->desc);
 		MemoryContextSwitchTo(caller);
 	}
-	values[0] = BoolGetDatum(allowed);
-	values[1] = Float8GetDatum(remaining(site, charge));
-	values[2] = IntervalPGetDatum(plat_interval_from_ns(allowed ? 0 : charge->wait));
-	nulls[2] = !allowed && charge->wait == PLAT_LIMIT_NEVER;
-	values[3] = IntervalPGetDatum(plat_interval_from_ns(charge->level));
-	return HeapTupleGetDatum(heap_form_tuple(site->desc, values, nulls));
+	values[0] = BoolGetDatum(row->allowed);
+	values[1] = Float8GetDatum(row->remaining);
+	values[2] = IntervalPGetDatum(&row->retry_after);
+	values[3] = IntervalPGetDatum(&row->reset_after);
+	return DatumGetHeapTupleHeader(HeapTupleGetDatum(heap_form_tuple(site->desc,
+																	 values, nulls)));
+}
+
+/*
+ * The outcome of a charge as a row.  Rows of a call site differ in nothing but
+ * their data, so all but the first are copies of a form with the data filled
+ * in.
+ */
+static Datum
+outcome(FunctionCallInfo fcinfo, PlatLimitSite *site, const PlatCharge *charge,
+		bool allowed)
+{
+	bool		knows_wait = allowed || charge->wait != PLAT_LIMIT_NEVER;
+	OutcomeRow	row = {
+		.allowed = allowed,
+		.remaining = remaining(site, charge),
+		.retry_after.time = plat_ns_to_us(allowed ? 0 : charge->wait),
+		.reset_after.time = plat_ns_to_us(charge->level),
+	};
+	HeapTupleHeader tuple;
+
+	if (unlikely(!knows_wait))
+		return HeapTupleHeaderGetDatum(form_row(fcinfo, site, &row, false));
+	if (unlikely(site->form == NULL))
+	{
+		tuple = form_row(fcinfo, site, &row, true);
+		site->form = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
+										HeapTupleHeaderGetDatumLength(tuple));
+		memcpy(site->form, tuple, HeapTupleHeaderGetDatumLength(tuple));
+	}
+	tuple = palloc(HeapTupleHeaderGetDatumLength(site->form));
+	memcpy(tuple, site->form, HeapTupleHeaderGetDatumLength(site->form));
+	memcpy((char *) tuple + tuple->t_hoff, &row, sizeof(row));
+	return PointerGetDatum(tuple);
 }
 
 /*
@@ -376,7 +433,7 @@ plat_limit_allow(PG_FUNCTION_ARGS)
 	PlatLimitSite *site = plat_limit_site(fcinfo);
 	PlatCharge	charge;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	PG_RETURN_BOOL(plat_charge(&charge, plat_limit_clock(), 0));
 }
 
@@ -391,7 +448,7 @@ plat_limit_consume(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	bool		allowed;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	allowed = plat_charge(&charge, plat_limit_clock(), 0);
 	return outcome(fcinfo, site, &charge, allowed);
 }
@@ -407,7 +464,7 @@ plat_limit_peek(PG_FUNCTION_ARGS)
 	PlatLimitSite *site = plat_limit_site(fcinfo);
 	PlatCharge	charge;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	plat_charge_peek(&charge, plat_limit_clock(), 0);
 	return outcome(fcinfo, site, &charge, charge.wait == 0);
 }
@@ -423,7 +480,7 @@ plat_limit_enforce(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	PlatRefusal refusal;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	if (plat_charge(&charge, plat_limit_clock(), 0))
 		PG_RETURN_BOOL(true);
 	refusal = (PlatRefusal)
@@ -507,7 +564,7 @@ plat_limit_wait(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	uint64		now;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	now = plat_limit_clock();
 	plat_charge_peek(&charge, now, 0);
 	if ((double) charge.wait > max_wait)
@@ -542,7 +599,7 @@ plat_limit_refund(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	uint64		now;
 
-	plat_limit_read_charge(fcinfo, site, &charge);
+	read_charge(fcinfo, site, &charge);
 	now = plat_limit_clock();
 	plat_charge_refund(&charge, now);
 	plat_charge_peek(&charge, now, 0);
@@ -565,8 +622,8 @@ plat_limit_reset(PG_FUNCTION_ARGS)
 }
 
 /*
- * The elements of an array argument of one dimension at most; 22004 if it or
- * one of them is NULL.
+ * The elements of an array argument; 22004 if it or one of them is NULL,
+ * 22023 if it has more than one dimension.
  */
 static Datum *
 array_arg(FunctionCallInfo fcinfo, int argno, const char *what, Oid type,
@@ -581,6 +638,10 @@ array_arg(FunctionCallInfo fcinfo, int argno, const char *what, Oid type,
 
 	plat_limit_refuse_null(fcinfo, argno, what);
 	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have one dimension", what)));
 	get_typlenbyvalalign(type, &len, &by_value, &align);
 	deconstruct_array(array, type, len, by_value, align, &values, &nulls, count);
 	for (int i = 0; i < *count; i++)

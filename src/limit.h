@@ -7,6 +7,9 @@
 #ifndef PLAT_LIMIT_H
 #define PLAT_LIMIT_H
 
+#include <time.h>
+
+#include "access/htup.h"
 #include "access/tupdesc.h"
 #include "fmgr.h"
 #include "utils/timestamp.h"
@@ -92,6 +95,7 @@ typedef struct PlatLimitSite
 {
 	Oid			key_type;
 	TupleDesc	desc;			/* of the result, once it was needed */
+	HeapTupleHeader form;		/* a result, to be filled in; likewise */
 	char		key[40];		/* the text form of a uuid or a number */
 	bool		has_rate;		/* all of what follows is there */
 	double		cost;
@@ -105,7 +109,7 @@ typedef struct PlatLimitSite
 extern const PlatModule plat_limit_module;
 extern int	plat_limit_flush_interval;
 extern int	plat_limit_slots;
-extern PlatLimitSite *plat_limit_site(FunctionCallInfo fcinfo);
+extern PlatLimitSite *plat_limit_make_site(FunctionCallInfo fcinfo);
 extern void plat_limit_read_charge(FunctionCallInfo fcinfo,
 								   PlatLimitSite *site, PlatCharge *charge);
 extern void plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate,
@@ -122,7 +126,6 @@ typedef enum PlatOnFull
 	PLAT_ON_FULL_ALLOW
 } PlatOnFull;
 extern int	plat_limit_on_full;
-extern uint64 plat_limit_clock(void);
 extern bool plat_charge(PlatCharge *charge, uint64 now, TimestampTz wall);
 extern bool plat_charge_all(PlatCharge *charges, int n, uint64 now,
 							TimestampTz wall);
@@ -150,5 +153,34 @@ extern void plat_limit_watch_executor(void);
 /* limit_file.c */
 extern void plat_limit_start(void);
 extern long plat_limit_work(void);
+
+/*
+ * Nanoseconds of a clock that does not go back, whatever the time of day
+ * does. All processes of the machine read the same.
+ */
+static inline uint64
+plat_limit_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64) now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A time in microseconds, rounded up. */
+static inline int64
+plat_ns_to_us(uint64 ns)
+{
+	return (int64) (ns / 1000 + (ns % 1000 != 0));
+}
+
+/* What the call site keeps between calls; made by its first. */
+static inline PlatLimitSite *
+plat_limit_site(FunctionCallInfo fcinfo)
+{
+	if (likely(fcinfo->flinfo->fn_extra != NULL))
+		return fcinfo->flinfo->fn_extra;
+	return plat_limit_make_site(fcinfo);
+}
 
 #endif							/* PLAT_LIMIT_H */

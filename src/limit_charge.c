@@ -14,8 +14,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
@@ -36,19 +34,6 @@ typedef struct Now
 	uint64		clock;
 	TimestampTz wall;
 } Now;
-
-/*
- * Nanoseconds of a clock that does not go back, whatever the time of day
- * does. All processes of the machine read the same.
- */
-uint64
-plat_limit_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64) now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /*
  * What is lost with an entry: the debt of a bucket, in nanoseconds, and
@@ -112,7 +97,7 @@ window_wait(const PlatCharge *charge, TimestampTz wall)
  * Judge a charge against a state: whether it passes, what the state would be,
  * and the outcome for the caller.
  */
-static bool
+static pg_attribute_always_inline bool
 judge(PlatCharge *charge, uint64 state, uint64 now, TimestampTz wall,
 	  uint64 *next)
 {
@@ -135,7 +120,7 @@ judge(PlatCharge *charge, uint64 state, uint64 now, TimestampTz wall,
  * Read the entry that a charge is about, in the epoch that it is for; false
  * if it has to be looked up again.
  */
-static bool
+static pg_attribute_always_inline bool
 read_state(PlatCharge *charge, uint64 *state)
 {
 	uint64		epoch;
@@ -195,9 +180,8 @@ count_denied(const PlatCharge *charge)
 {
 	if (charge->slot == NULL)
 		return;
-	pg_atomic_fetch_add_u64(&charge->slot->denied, 1);
-	pg_atomic_write_u32(&charge->slot->last_denied,
-						(uint32) (GetCurrentStatementStartTimestamp() / USECS_PER_SEC));
+	plat_slot_deny(charge->slot,
+				   (uint32) (GetCurrentStatementStartTimestamp() / USECS_PER_SEC));
 }
 
 /*

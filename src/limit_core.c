@@ -85,31 +85,6 @@ plat_rate_tokens(const PlatRate *rate, uint64 ns)
 }
 
 /*
- * How far ahead of now the state is: the time until the bucket is full.
- */
-uint64
-plat_bucket_debt(uint64 state, uint64 now)
-{
-	return state > now ? state - now : 0;
-}
-
-/*
- * Whether a charge passes now.  If so, *next is the new state and *wait is 0;
- * otherwise the state is to stay, and *wait is the time after which the same
- * charge passes if nobody else comes.
- */
-bool
-plat_bucket_take(uint64 state, uint64 now, uint64 cost, uint64 limit,
-				 uint64 *next, uint64 *wait)
-{
-	uint64		debt = plat_bucket_debt(state, now) + cost;
-
-	*next = now + debt;
-	*wait = debt > limit ? debt - limit : 0;
-	return *wait == 0;
-}
-
-/*
  * The state after a refund: never more than full.
  */
 uint64

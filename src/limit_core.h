@@ -58,9 +58,6 @@ typedef enum PlatWindowUnit
 extern PlatLimitProblem plat_rate_problem(const PlatRate *rate, double cost);
 extern uint64 plat_rate_ns(const PlatRate *rate, double tokens);
 extern double plat_rate_tokens(const PlatRate *rate, uint64 ns);
-extern bool plat_bucket_take(uint64 state, uint64 now, uint64 cost,
-							 uint64 limit, uint64 *next, uint64 *wait);
-extern uint64 plat_bucket_debt(uint64 state, uint64 now);
 extern uint64 plat_bucket_refund(uint64 state, uint64 now, uint64 cost);
 extern uint64 plat_bucket_undo(uint64 state, uint64 taken, uint64 now,
 							   uint64 cost);
@@ -74,5 +71,30 @@ extern const char *plat_window_name(PlatWindowUnit unit);
 extern bool plat_window_bounds(PlatWindowUnit unit, pg_tz *zone,
 							   TimestampTz now, TimestampTz *start,
 							   TimestampTz *end);
+
+/*
+ * How far ahead of now the state is: the time until the bucket is full.
+ */
+static inline uint64
+plat_bucket_debt(uint64 state, uint64 now)
+{
+	return state > now ? state - now : 0;
+}
+
+/*
+ * Whether a charge passes now.  If so, *next is the new state and *wait is 0;
+ * otherwise the state is to stay, and *wait is the time after which the same
+ * charge passes if nobody else comes.
+ */
+static inline bool
+plat_bucket_take(uint64 state, uint64 now, uint64 cost, uint64 limit,
+				 uint64 *next, uint64 *wait)
+{
+	uint64		debt = plat_bucket_debt(state, now) + cost;
+
+	*next = now + debt;
+	*wait = debt > limit ? debt - limit : 0;
+	return *wait == 0;
+}
 
 #endif							/* PLAT_LIMIT_CORE_H */

@@ -64,7 +64,7 @@ plat_interval_from_ns(uint64 ns)
 {
 	Interval   *interval = palloc0(sizeof(Interval));
 
-	interval->time = (TimeOffset) (ns / 1000 + (ns % 1000 != 0));
+	interval->time = plat_ns_to_us(ns);
 	return interval;
 }
 

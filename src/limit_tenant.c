@@ -654,6 +654,22 @@ tenant_arg(FunctionCallInfo fcinfo, char *id)
 }
 
 /*
+ * Raise 22004 or 22023 for the name of a tier that cannot be.
+ */
+static void
+check_tier_name(const char *tier)
+{
+	if (tier == NULL || tier[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("tier must not be null or empty")));
+	if (strlen(tier) > TIER_MAX)
+		plat_refuse_value(psprintf("the name \"%s\" of a tier is too long",
+								   plat_clip(tier)),
+						  "Names of tiers have at most 255 bytes.");
+}
+
+/*
  * platpat.set_tier(tenant, tier text) returns void: for administrators.
  *
  * Registers the tenant if it is not. Its own values over those of the tier
@@ -668,8 +684,8 @@ plat_limit_set_tier(PG_FUNCTION_ARGS)
 	Datum		values[2];
 
 	tenant_arg(fcinfo, tenant);
-	plat_limit_refuse_null(fcinfo, 1, "tier");
-	tier = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	tier = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_tier_name(tier);
 	values[0] = CStringGetTextDatum(tenant);
 	values[1] = CStringGetTextDatum(tier);
 	SPI_connect();
@@ -744,22 +760,6 @@ check_limits(const TriggerData *trigger, HeapTuple row)
 									   limits.quotas[i]),
 							  "It is a number of tokens from 0 to 9000000000000000.");
 	(void) find_zone(limits.zone);
-}
-
-/*
- * Raise 22004 or 22023 for the name of a tier that cannot be.
- */
-static void
-check_tier_name(const char *tier)
-{
-	if (tier == NULL || tier[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("tier must not be null or empty")));
-	if (strlen(tier) > TIER_MAX)
-		plat_refuse_value(psprintf("the name \"%s\" of a tier is too long",
-								   plat_clip(tier)),
-						  "Names of tiers have at most 255 bytes.");
 }
 
 /*

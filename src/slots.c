@@ -3,15 +3,15 @@
  *		A table of fixed size in shared memory, read and written without locks.
  *
  * It is built like a processor's cache: the hash of a key picks a set of
- * eight ways, and the entry is in one of them or nowhere.  The eight hashes
- * of a set share a cache line, the entry is another, and what people want to
- * read of it, its name, is elsewhere.  Nothing grows, so nothing is ever
+ * eight ways, and the entry is in one of them or nowhere.  What is needed all
+ * the time of an entry is half a cache line, next to its neighbours'; the
+ * rest, above all its name, is elsewhere.  Nothing grows, so nothing is ever
  * taken from the rest of the server.
  *
  * Who may write what:
  *
- *	tags	hold the hash of the key in each way, 0 for none.  Written under
- *			the exclusive lock of the stripe, read by anybody.
+ *	tag		is the hash of the key.  Written under the exclusive lock of the
+ *			stripe, read by anybody.
  *	state	is swapped by anybody who has found the entry, with compare and
  *			swap.  While it is PLAT_SLOT_FROZEN only the holder of the
  *			exclusive lock may write it.
@@ -34,7 +34,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
@@ -43,17 +42,23 @@
 #include "shmem.h"
 #include "slots.h"
 
-#define WAYS 8
+#define WAYS PLAT_SLOT_WAYS
 #define STRIPES 128
 
-typedef struct SlotName
+/* The rest of an entry. */
+typedef struct SlotRest
 {
+	uint64		other_state;
+	uint64		other_epoch;
+	pg_atomic_uint64 denied;
+	pg_atomic_uint32 last_denied;	/* seconds since 2000, 0 for never */
+	Oid			database;
 	uint8		space;
 	uint8		len;
 	char		name[PLAT_SLOT_NAME_MAX];
-} SlotName;
+} SlotRest;
 
-StaticAssertDecl(sizeof(PlatSlot) == 64, "an entry is a cache line");
+StaticAssertDecl(sizeof(PlatSlot) == 32, "two slots are a cache line");
 
 /* The head of the table; sets is a power of two. */
 typedef struct PlatSharedTable
@@ -69,10 +74,9 @@ typedef struct PlatSharedTable
 } PlatSharedTable;
 
 /* Where everything is in this process; NULL until the memory is adopted. */
+PlatSlots	plat_slots;
 static PlatSharedTable *table = NULL;
-static pg_atomic_uint64 *tags = NULL;
-static PlatSlot *slots = NULL;
-static SlotName *names = NULL;
+static SlotRest *rests = NULL;
 
 /*
  * The number of sets for a wanted number of slots, rounded up to a power of
@@ -97,7 +101,7 @@ plat_slots_size(int wanted)
 	Size		ways = count_sets(wanted) * WAYS;
 
 	return CACHELINEALIGN(sizeof(PlatSharedTable)) +
-		ways * (sizeof(uint64) + sizeof(PlatSlot) + sizeof(SlotName));
+		ways * (sizeof(PlatSlot) + sizeof(SlotRest));
 }
 
 /*
@@ -111,9 +115,10 @@ plat_slots_adopt(void *part)
 
 	table = part;
 	ways = table->sets * WAYS;
-	tags = (pg_atomic_uint64 *) next;
-	slots = (PlatSlot *) (next + ways * sizeof(uint64));
-	names = (SlotName *) (next + ways * (sizeof(uint64) + sizeof(PlatSlot)));
+	plat_slots.slots = (PlatSlot *) next;
+	plat_slots.mask = table->sets - 1;
+	plat_slots.seed = table->seed;
+	rests = (SlotRest *) (next + ways * sizeof(PlatSlot));
 }
 
 /*
@@ -137,87 +142,31 @@ plat_slots_fill(void *part, int wanted, uint64 seed)
 	plat_slots_adopt(part);
 	for (uint64 i = 0; i < table->sets * WAYS; i++)
 	{
-		pg_atomic_init_u64(&tags[i], 0);
-		pg_atomic_init_u64(&slots[i].state, 0);
-		pg_atomic_init_u64(&slots[i].epoch, 0);
-		pg_atomic_init_u64(&slots[i].allowed, 0);
-		pg_atomic_init_u64(&slots[i].denied, 0);
-		pg_atomic_init_u32(&slots[i].last_denied, 0);
+		pg_atomic_init_u64(&plat_slots.slots[i].tag, 0);
+		pg_atomic_init_u64(&plat_slots.slots[i].state, 0);
+		pg_atomic_init_u64(&plat_slots.slots[i].epoch, 0);
+		pg_atomic_init_u64(&plat_slots.slots[i].allowed, 0);
+		pg_atomic_init_u64(&rests[i].denied, 0);
+		pg_atomic_init_u32(&rests[i].last_denied, 0);
 	}
-}
-
-/*
- * The hash of a key: never 0, and the same for the same seed on machines of
- * the same byte order.  64 bits of lookup3 under a secret seed: among 100,000
- * keys the odds that any two share a slot are below one in a billion.
- */
-uint64
-plat_slots_hash(Oid database, uint8 space, const char *name, size_t len)
-{
-	uint64		seed = table->seed ^ (((uint64) database << 8) | space) *
-		UINT64CONST(0x9E3779B97F4A7C15);
-	uint64		hash = hash_bytes_extended((const unsigned char *) name, (int) len,
-										   seed);
-
-	return hash == 0 ? 1 : hash;
-}
-
-/* The first way of the set of a hash. */
-static inline uint64
-first_way(uint64 hash)
-{
-	return (hash & (table->sets - 1)) * WAYS;
 }
 
 static inline LWLock *
 lock_of(uint64 hash)
 {
-	return &table->locks[(hash & (table->sets - 1)) % STRIPES].lock;
+	return &table->locks[(hash & plat_slots.mask) % STRIPES].lock;
 }
 
 /*
- * The entry of a hash, or NULL. It may change hands at any time; see
- * plat_slot_read().
+ * Count that an entry has denied somebody, at a time in seconds since 2000.
  */
-PlatSlot *
-plat_slots_find(uint64 hash)
+void
+plat_slot_deny(PlatSlot *slot, uint32 when)
 {
-	uint64		first = first_way(hash);
+	SlotRest   *rest = &rests[slot - plat_slots.slots];
 
-	for (int i = 0; i < WAYS; i++)
-		if (pg_atomic_read_u64(&tags[first + i]) == hash)
-			return &slots[first + i];
-	return NULL;
-}
-
-/*
- * Read what to swap: false if the entry is not, or no longer, that of the
- * hash, or is changing hands.  A swap from *state that succeeds has changed
- * this entry in this epoch.
- */
-bool
-plat_slot_read(PlatSlot *slot, uint64 hash, uint64 *state, uint64 *epoch)
-{
-	pg_atomic_uint64 *tag = &tags[slot - slots];
-
-	*epoch = pg_atomic_read_u64(&slot->epoch);
-	pg_read_barrier();
-	*state = pg_atomic_read_u64(&slot->state);
-	pg_read_barrier();
-	return *state != PLAT_SLOT_FROZEN &&
-		pg_atomic_read_u64(tag) == hash &&
-		pg_atomic_read_u64(&slot->epoch) == *epoch;
-}
-
-/*
- * Swap a state that plat_slot_read() gave; false if it has changed, or the
- * entry has gone to another hash.
- */
-bool
-plat_slot_swap(PlatSlot *slot, uint64 hash, uint64 state, uint64 next)
-{
-	return pg_atomic_compare_exchange_u64(&slot->state, &state, next) &&
-		pg_atomic_read_u64(&tags[slot - slots]) == hash;
+	pg_atomic_fetch_add_u64(&rest->denied, 1);
+	pg_atomic_write_u32(&rest->last_denied, when);
 }
 
 /*
@@ -255,26 +204,36 @@ thaw(PlatSlot *slot, uint64 state)
 }
 
 /*
+ * Write what names an entry.
+ */
+static void
+put_name(SlotRest *rest, Oid database, uint8 space, const char *name, int len)
+{
+	rest->database = database;
+	rest->space = space;
+	rest->len = Min(len, PLAT_SLOT_NAME_MAX);
+	memcpy(rest->name, name, rest->len);
+}
+
+/*
  * Give a way, whose state is frozen or which is empty, to a key.
  */
 static void
 give_way(uint64 way, const PlatSlotKey *key, uint64 state, uint64 epoch)
 {
-	PlatSlot   *slot = &slots[way];
-	SlotName   *name = &names[way];
+	PlatSlot   *slot = &plat_slots.slots[way];
+	SlotRest   *rest = &rests[way];
 
 	pg_atomic_write_u64(&slot->epoch, epoch);
-	slot->other_state = 0;
-	slot->other_epoch = 0;
-	slot->database = MyDatabaseId;
 	pg_atomic_write_u64(&slot->allowed, 0);
-	pg_atomic_write_u64(&slot->denied, 0);
-	pg_atomic_write_u32(&slot->last_denied, 0);
-	name->space = key->space;
-	name->len = pg_mbcliplen(key->name, (int) key->len, PLAT_SLOT_NAME_MAX);
-	memcpy(name->name, key->name, name->len);
+	pg_atomic_write_u64(&rest->denied, 0);
+	pg_atomic_write_u32(&rest->last_denied, 0);
+	rest->other_state = 0;
+	rest->other_epoch = 0;
+	put_name(rest, MyDatabaseId, key->space, key->name,
+			 pg_mbcliplen(key->name, (int) key->len, PLAT_SLOT_NAME_MAX));
 	pg_write_barrier();
-	pg_atomic_write_u64(&tags[way], key->hash);
+	pg_atomic_write_u64(&slot->tag, key->hash);
 	thaw(slot, state);
 }
 
@@ -284,11 +243,11 @@ give_way(uint64 way, const PlatSlotKey *key, uint64 state, uint64 epoch)
 static uint64
 worth_of(uint64 way, PlatSlotWorth worth, void *arg)
 {
-	PlatSlot   *slot = &slots[way];
+	PlatSlot   *slot = &plat_slots.slots[way];
 	uint64		present = worth(pg_atomic_read_u64(&slot->state),
 								pg_atomic_read_u64(&slot->epoch), arg);
-	uint64		other = slot->other_epoch == 0 ? 0 :
-		worth(slot->other_state, slot->other_epoch, arg);
+	uint64		other = rests[way].other_epoch == 0 ? 0 :
+		worth(rests[way].other_state, rests[way].other_epoch, arg);
 
 	return Max(present, other);
 }
@@ -300,7 +259,7 @@ worth_of(uint64 way, PlatSlotWorth worth, void *arg)
 static bool
 evict(uint64 way, uint64 at_most, PlatSlotWorth worth, void *arg)
 {
-	PlatSlot   *slot = &slots[way];
+	PlatSlot   *slot = &plat_slots.slots[way];
 	uint64		state = freeze(slot);
 	uint64		lost = worth(state, pg_atomic_read_u64(&slot->epoch), arg);
 
@@ -314,32 +273,49 @@ evict(uint64 way, uint64 at_most, PlatSlotWorth worth, void *arg)
 	pg_atomic_fetch_add_u64(&table->gone_allowed,
 							pg_atomic_read_u64(&slot->allowed));
 	pg_atomic_fetch_add_u64(&table->gone_denied,
-							pg_atomic_read_u64(&slot->denied));
+							pg_atomic_read_u64(&rests[way].denied));
 	return true;
 }
 
 /*
- * A way for a new entry of the set: an empty one, or that of the entry that
+ * An empty way for a hash, -1 if there is none.
+ */
+static int64
+empty_way(uint64 hash)
+{
+	for (int i = 0; i < WAYS; i++)
+	{
+		uint64		way = plat_slots_way(hash, i);
+
+		if (pg_atomic_read_u64(&plat_slots.slots[way].tag) == 0)
+			return (int64) way;
+	}
+	return -1;
+}
+
+/*
+ * A way for a new entry of a hash: an empty one, or that of the entry that
  * is worth least, if it is worth nothing or may_evict.  -1 if there is none.
  * The state of a way that is returned is frozen, or nobody knows the way.
  */
 static int64
-find_way(uint64 first, bool may_evict, PlatSlotWorth worth, void *arg,
+find_way(uint64 hash, bool may_evict, PlatSlotWorth worth, void *arg,
 		 uint64 *least)
 {
+	uint64		first = plat_slots_first(hash);
+	int64		empty = empty_way(hash);
+
+	if (empty >= 0)
+		return empty;
 	for (;;)
 	{
 		uint64		victim = first;
 
 		*least = PG_UINT64_MAX;
-
 		for (uint64 way = first; way < first + WAYS; way++)
 		{
-			uint64		value;
+			uint64		value = worth_of(way, worth, arg);
 
-			if (pg_atomic_read_u64(&tags[way]) == 0)
-				return (int64) way;
-			value = worth_of(way, worth, arg);
 			if (value < *least)
 			{
 				*least = value;
@@ -371,11 +347,11 @@ plat_slots_insert(const PlatSlotKey *key, uint64 state, uint64 epoch,
 	slot = plat_slots_find(key->hash);
 	if (slot == NULL)
 	{
-		way = find_way(first_way(key->hash), may_evict, worth, arg, least);
+		way = find_way(key->hash, may_evict, worth, arg, least);
 		if (way >= 0)
 		{
 			give_way(way, key, state, epoch);
-			slot = &slots[way];
+			slot = &plat_slots.slots[way];
 		}
 		else
 			pg_atomic_fetch_add_u64(&table->refused, 1);
@@ -393,18 +369,19 @@ void
 plat_slot_turn(PlatSlot *slot, uint64 hash, uint64 epoch)
 {
 	LWLock	   *lock = lock_of(hash);
+	SlotRest   *rest = &rests[slot - plat_slots.slots];
 	uint64		present;
 	uint64		state;
 	uint64		next;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	present = pg_atomic_read_u64(&slot->epoch);
-	if (pg_atomic_read_u64(&tags[slot - slots]) == hash && present != epoch)
+	if (pg_atomic_read_u64(&slot->tag) == hash && present != epoch)
 	{
 		state = freeze(slot);
-		next = slot->other_epoch == epoch ? slot->other_state : 0;
-		slot->other_epoch = present;
-		slot->other_state = state;
+		next = rest->other_epoch == epoch ? rest->other_state : 0;
+		rest->other_epoch = present;
+		rest->other_state = state;
 		pg_atomic_write_u64(&slot->epoch, epoch);
 		thaw(slot, next);
 	}
@@ -426,8 +403,8 @@ plat_slots_clear(uint64 hash, uint64 state, uint64 epoch)
 	if (slot)
 	{
 		(void) freeze(slot);
-		slot->other_epoch = 0;
-		slot->other_state = 0;
+		rests[slot - plat_slots.slots].other_epoch = 0;
+		rests[slot - plat_slots.slots].other_state = 0;
 		pg_atomic_write_u64(&slot->epoch, epoch);
 		thaw(slot, state);
 	}
@@ -441,7 +418,7 @@ plat_slots_clear(uint64 hash, uint64 state, uint64 epoch)
 uint64
 plat_slots_seed(void)
 {
-	return table->seed;
+	return plat_slots.seed;
 }
 
 /*
@@ -451,6 +428,7 @@ void
 plat_slots_set_seed(uint64 seed)
 {
 	table->seed = seed;
+	plat_slots.seed = seed;
 }
 
 /*
@@ -461,24 +439,19 @@ plat_slots_set_seed(uint64 seed)
 bool
 plat_slots_restore(const PlatSlotCopy *copy)
 {
-	uint64		first = first_way(copy->hash);
+	int64		way = empty_way(copy->hash);
+	PlatSlot   *slot;
 
-	for (uint64 way = first; way < first + WAYS; way++)
-	{
-		if (pg_atomic_read_u64(&tags[way]) != 0)
-			continue;
-		pg_atomic_write_u64(&slots[way].state, copy->state);
-		pg_atomic_write_u64(&slots[way].epoch, copy->epoch);
-		slots[way].other_state = copy->other_state;
-		slots[way].other_epoch = copy->other_epoch;
-		slots[way].database = copy->database;
-		names[way].space = copy->space;
-		names[way].len = Min(copy->len, PLAT_SLOT_NAME_MAX);
-		memcpy(names[way].name, copy->name, PLAT_SLOT_NAME_MAX);
-		pg_atomic_write_u64(&tags[way], copy->hash);
-		return true;
-	}
-	return false;
+	if (way < 0)
+		return false;
+	slot = &plat_slots.slots[way];
+	pg_atomic_write_u64(&slot->state, copy->state);
+	pg_atomic_write_u64(&slot->epoch, copy->epoch);
+	rests[way].other_state = copy->other_state;
+	rests[way].other_epoch = copy->other_epoch;
+	put_name(&rests[way], copy->database, copy->space, copy->name, copy->len);
+	pg_atomic_write_u64(&slot->tag, copy->hash);
+	return true;
 }
 
 /*
@@ -492,11 +465,11 @@ plat_slots_reset_counts(Oid database)
 		LWLock	   *lock = &table->locks[way / WAYS % STRIPES].lock;
 
 		LWLockAcquire(lock, LW_SHARED);
-		if (slots[way].database == database)
+		if (rests[way].database == database)
 		{
-			pg_atomic_write_u64(&slots[way].allowed, 0);
-			pg_atomic_write_u64(&slots[way].denied, 0);
-			pg_atomic_write_u32(&slots[way].last_denied, 0);
+			pg_atomic_write_u64(&plat_slots.slots[way].allowed, 0);
+			pg_atomic_write_u64(&rests[way].denied, 0);
+			pg_atomic_write_u32(&rests[way].last_denied, 0);
 		}
 		LWLockRelease(lock);
 	}
@@ -519,11 +492,11 @@ plat_slots_counts(void)
 
 	for (uint64 way = 0; way < counts.total; way++)
 	{
-		if (pg_atomic_read_u64(&tags[way]) == 0)
+		if (pg_atomic_read_u64(&plat_slots.slots[way].tag) == 0)
 			continue;
 		counts.used++;
-		counts.allowed += pg_atomic_read_u64(&slots[way].allowed);
-		counts.denied += pg_atomic_read_u64(&slots[way].denied);
+		counts.allowed += pg_atomic_read_u64(&plat_slots.slots[way].allowed);
+		counts.denied += pg_atomic_read_u64(&rests[way].denied);
 	}
 	return counts;
 }
@@ -546,21 +519,21 @@ plat_slots_stripe_size(void)
 static void
 copy_slot(uint64 way, PlatSlotCopy *copy)
 {
-	const PlatSlot *slot = &slots[way];
-	const SlotName *name = &names[way];
+	PlatSlot   *slot = &plat_slots.slots[way];
+	SlotRest   *rest = &rests[way];
 
-	copy->hash = pg_atomic_read_u64(&tags[way]);
-	copy->database = slot->database;
-	copy->space = name->space;
-	copy->len = name->len;
-	memcpy(copy->name, name->name, PLAT_SLOT_NAME_MAX);
-	copy->state = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->state));
-	copy->epoch = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->epoch));
-	copy->other_state = slot->other_state;
-	copy->other_epoch = slot->other_epoch;
-	copy->allowed = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->allowed));
-	copy->denied = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->denied));
-	copy->last_denied = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->last_denied));
+	copy->hash = pg_atomic_read_u64(&slot->tag);
+	copy->state = pg_atomic_read_u64(&slot->state);
+	copy->epoch = pg_atomic_read_u64(&slot->epoch);
+	copy->allowed = pg_atomic_read_u64(&slot->allowed);
+	copy->denied = pg_atomic_read_u64(&rest->denied);
+	copy->last_denied = pg_atomic_read_u32(&rest->last_denied);
+	copy->other_state = rest->other_state;
+	copy->other_epoch = rest->other_epoch;
+	copy->database = rest->database;
+	copy->space = rest->space;
+	copy->len = rest->len;
+	memcpy(copy->name, rest->name, PLAT_SLOT_NAME_MAX);
 }
 
 /*
@@ -580,7 +553,7 @@ plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock)
 	{
 		for (uint64 way = set * WAYS; way < (set + 1) * WAYS; way++)
 		{
-			if (pg_atomic_read_u64(&tags[way]) == 0)
+			if (pg_atomic_read_u64(&plat_slots.slots[way].tag) == 0)
 				continue;
 			copy_slot(way, &copies[found]);
 			if (copies[found].state != PLAT_SLOT_FROZEN)
