@@ -310,7 +310,7 @@ is_same_rate(FunctionCallInfo fcinfo, const PlatLimitSite *site)
 /*
  * Read the arguments (key, rate, burst, cost, per) as a charge.
  */
-static inline void
+static pg_attribute_always_inline void
 read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatCharge *charge)
 {
 	read_key(fcinfo, site, &charge->key);
@@ -323,7 +323,7 @@ read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatCharge *charge)
 }
 
 /*
- * The same for other files.
+ * The same, for what is not the hot path.
  */
 void
 plat_limit_read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site,
@@ -464,7 +464,7 @@ plat_limit_peek(PG_FUNCTION_ARGS)
 	PlatLimitSite *site = plat_limit_site(fcinfo);
 	PlatCharge	charge;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	plat_charge_peek(&charge, plat_limit_clock(), 0);
 	return outcome(fcinfo, site, &charge, charge.wait == 0);
 }
@@ -480,7 +480,7 @@ plat_limit_enforce(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	PlatRefusal refusal;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	if (plat_charge(&charge, plat_limit_clock(), 0))
 		PG_RETURN_BOOL(true);
 	refusal = (PlatRefusal)
@@ -564,7 +564,7 @@ plat_limit_wait(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	uint64		now;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	now = plat_limit_clock();
 	plat_charge_peek(&charge, now, 0);
 	if ((double) charge.wait > max_wait)
@@ -599,7 +599,7 @@ plat_limit_refund(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	uint64		now;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	now = plat_limit_clock();
 	plat_charge_refund(&charge, now);
 	plat_charge_peek(&charge, now, 0);

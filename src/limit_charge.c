@@ -141,7 +141,7 @@ read_state(PlatCharge *charge, uint64 *state)
 /*
  * Take a charge if it passes, without counting it.
  */
-static inline bool
+static pg_attribute_always_inline bool
 take(PlatCharge *charge, uint64 now, TimestampTz wall)
 {
 	uint64		state;

@@ -3,7 +3,7 @@
  *		A table of fixed size in shared memory, read and written without locks.
  *
  * It is built like a processor's cache: the hash of a key picks a set of
- * eight ways, and the entry is in one of them or nowhere.  What is needed all
+ * sixteen ways, and the entry is in one of them or nowhere.  What is needed all
  * the time of an entry is half a cache line, next to its neighbours'; the
  * rest, above all its name, is elsewhere.  Nothing grows, so nothing is ever
  * taken from the rest of the server.
@@ -43,7 +43,7 @@
 #include "slots.h"
 
 #define WAYS PLAT_SLOT_WAYS
-#define STRIPES 128
+#define STRIPES 64
 
 /* The rest of an entry. */
 typedef struct SlotRest

@@ -7,8 +7,9 @@
 #ifndef PLAT_SLOTS_H
 #define PLAT_SLOTS_H
 
-#include "common/hashfn.h"
 #include "port/atomics.h"
+
+#include "hash.h"
 
 /* Bytes of a key that the table keeps, for people to read. */
 #define PLAT_SLOT_NAME_MAX 128
@@ -84,7 +85,7 @@ typedef struct PlatSlots
 } PlatSlots;
 
 /* Ways of a set. */
-#define PLAT_SLOT_WAYS 8
+#define PLAT_SLOT_WAYS 16
 
 extern PlatSlots plat_slots;
 
@@ -110,16 +111,15 @@ extern int	plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock);
 
 /*
  * The hash of a key: never 0, and the same for the same seed on machines of
- * the same byte order.  64 bits of lookup3 under a secret seed: among 100,000
- * keys the odds that any two share a slot are below one in a billion.
+ * the same byte order.  It has 64 bits: among 100,000 keys the odds that any
+ * two share a slot are below one in a billion.
  */
 static inline uint64
 plat_slots_hash(Oid database, uint8 space, const char *name, size_t len)
 {
 	uint64		seed = plat_slots.seed ^ (((uint64) database << 8) | space) *
 		UINT64CONST(0x9E3779B97F4A7C15);
-	uint64		hash = hash_bytes_extended((const unsigned char *) name,
-										   (int) len, seed);
+	uint64		hash = plat_hash_bytes(name, len, seed);
 
 	return hash == 0 ? 1 : hash;
 }
