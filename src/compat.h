@@ -131,6 +131,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define PLAT_EXECUTE_ONCE_ARG , execute_once
 #endif
 
+/* 18: what says that a function does not return comes before it. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 18: a module may carry its name and version in the magic block. */
 #if PG_VERSION_NUM >= 180000
 #define PLAT_MODULE_MAGIC \

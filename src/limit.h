@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "limit_core.h"
 #include "module.h"
 #include "slots.h"
@@ -140,7 +141,7 @@ extern void plat_limit_define_tier_setting(void);
 
 /* limit_error.c */
 extern void plat_limit_define_error_setting(void);
-extern void plat_limit_raise(const PlatRefusal *refusal) pg_attribute_noreturn();
+pg_noreturn extern void plat_limit_raise(const PlatRefusal *refusal);
 extern Interval *plat_interval_from_ns(uint64 ns);
 
 /* limit_stat.c */

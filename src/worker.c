@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include <dlfcn.h>
+
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -66,6 +68,22 @@ const PlatModule plat_worker_module = {
 };
 
 /*
+ * The file that this library was loaded from.  The worker must load the same,
+ * and by which name it is found is up to dynamic_library_path.  A path that is
+ * longer than a worker's registration can hold is left to be found.
+ */
+static const char *
+library_path(void)
+{
+	Dl_info		info;
+
+	if (dladdr(&all_modules, &info) == 0 || info.dli_fname == NULL ||
+		strlen(info.dli_fname) >= sizeof(((BackgroundWorker *) NULL)->bgw_library_name))
+		return "$libdir/platpat";
+	return info.dli_fname;
+}
+
+/*
  * Called from the library's init when it is preloaded, with the table of
  * modules, closed by NULL and not copied. pg_upgrade wants no workers.
  */
@@ -81,7 +99,8 @@ plat_worker_init(const PlatModule *const *modules)
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
 	worker.bgw_restart_time = RESTART_SECONDS;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "$libdir/platpat");
+	strlcpy(worker.bgw_library_name, library_path(),
+			sizeof(worker.bgw_library_name));
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "plat_worker_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "platpat worker");
 	snprintf(worker.bgw_type, BGW_MAXLEN, "platpat worker");
