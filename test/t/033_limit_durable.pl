@@ -53,24 +53,6 @@ sub wait_for_flush
 	die "nothing was written to $file";
 }
 
-# Kill the postmaster, wait until its children have noticed, and start again.
-sub die_and_start
-{
-	my ($node) = @_;
-	my $data = $node->data_dir;
-
-	$node->kill9;
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		last if !grep { (readlink($_) // '') eq $data } glob '/proc/[0-9]*/cwd';
-		select undef, undef, undef, 0.1;
-	}
-	# Where nobody reaps orphans the number of the dead postmaster stays taken.
-	unlink "$data/postmaster.pid", glob $node->host . '/.s.PGSQL.*.lock';
-	$node->start;
-	return;
-}
-
 # The process of the node's worker: it is in no database, so pg_stat_activity
 # does not show it.
 sub worker_pid

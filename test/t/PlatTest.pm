@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_node tree library run_as value_as refused_as none);
+our @EXPORT = qw(new_node tree library run_as value_as refused_as none die_and_start);
 
 # new_node($name, preload => 1, extension => 1, init => [], conf => '')
 # A running node; preload and extension may be switched off, init goes to
@@ -102,6 +102,24 @@ sub none
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return ok(!@$offenders, $name) || diag(map { "  $_\n" } @$offenders);
+}
+
+# Kill the postmaster, wait until its children have noticed, and start again.
+sub die_and_start
+{
+	my ($node) = @_;
+	my $data = $node->data_dir;
+
+	$node->kill9;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		last if !grep { (readlink($_) // '') eq $data } glob '/proc/[0-9]*/cwd';
+		select undef, undef, undef, 0.1;
+	}
+	# Where nobody reaps orphans the number of the dead postmaster stays taken.
+	unlink "$data/postmaster.pid", glob $node->host . '/.s.PGSQL.*.lock';
+	$node->start;
+	return;
 }
 
 1;

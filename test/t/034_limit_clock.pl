@@ -1,0 +1,110 @@
+# The time of day steps: nobody gets a quota twice, and nobody is locked out for
+# longer than a window.
+#
+# libfaketime moves the server's time of day by what a file says; it leaves the
+# clock alone that the rates run on.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use PlatTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($library) = glob '/usr/lib/*/faketime/libfaketime.so.1';
+plan skip_all => 'libfaketime is not there' if !$library;
+
+my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
+
+# Set the time of day of the server; it goes on from there.
+sub set_clock
+{
+	my ($time) = @_;
+
+	open my $out, '>', "$clock.new" or die $!;
+	print {$out} "\@$time\n";
+	close $out;
+	rename "$clock.new", $clock or die $!;
+	return;
+}
+
+set_clock('2026-03-10 12:00:00');
+chmod 0755, PostgreSQL::Test::Utils::tempdir();
+my $node;
+my %fake = (
+	LD_PRELOAD                   => $library,
+	FAKETIME_TIMESTAMP_FILE      => $clock,
+	FAKETIME_NO_CACHE            => 1,
+	DONT_FAKE_MONOTONIC          => 1,
+	FAKETIME_DONT_FAKE_MONOTONIC => 1,
+	TZ                           => 'UTC');
+{
+	local @ENV{ keys %fake } = values %fake;
+	$node = new_node('clock', conf => "platpat.limit_flush_interval = 100ms\ntimezone = UTC\n");
+}
+like($node->safe_psql('postgres', 'SELECT clock_timestamp()'), qr/^2026-03-10 12:0/, 'the server believes the clock');
+$node->safe_psql('postgres', q(CREATE ROLE app LOGIN;
+	UPDATE platpat.tiers SET rate = 1000000, burst = 1000000, daily_quota = 100;));
+
+# How many of so many requests pass at this time of day.
+sub passed_at
+{
+	my ($time, $requests) = @_;
+
+	set_clock($time);
+	my $out = value_as($node, 'app', qq(SELECT platpat.set_tenant('acme', false);
+		SELECT count(*) FILTER (WHERE platpat.allow_tenant_request()) FROM generate_series(1, $requests)));
+	return (split /\n/, $out)[-1];
+}
+
+is(passed_at('2026-03-10 12:00:00', 60), 60, 'a part of the quota');
+is(passed_at('2026-03-10 09:00:00', 30), 30, 'a step back within the day goes on with the same quota');
+is(passed_at('2026-03-10 23:00:00', 30), 10, 'and so does one forward');
+is(passed_at('2026-03-10 23:59:50', 30), 0, 'the quota is used up');
+is(passed_at('2026-03-11 00:00:01', 30), 30, 'midnight brings the next');
+is(passed_at('2026-03-10 23:59:50', 30), 0, 'a step back over midnight brings nothing back');
+is(passed_at('2026-03-11 00:00:02', 200), 70, 'nor does midnight, when it comes again');
+is(passed_at('2026-03-10 23:59:50', 30), 0, 'and once more');
+is(passed_at('2026-03-11 00:00:03', 30), 0, 'back and forth');
+is(passed_at('2026-03-12 00:00:00', 100), 100, 'nobody is locked out for longer than a day');
+
+# An hour that somebody took for another year locks out nobody.
+is(passed_at('2030-01-01 00:00:00', 200), 100, 'a step of years has a quota of its own');
+is(passed_at('2026-03-12 12:00:00', 30), 0, 'the day that it came from is remembered');
+is(passed_at('2026-03-13 00:00:00', 200), 100, 'and the next day has its quota');
+
+# Rates go by another clock.
+is($node->safe_psql('postgres', q(SELECT count(*) FILTER (WHERE platpat.allow_request('k', 1, 3, 1, '1 day')) FROM generate_series(1, 5))), 3, 'a bucket');
+set_clock('2027-01-01 00:00:00');
+is($node->safe_psql('postgres', q(SELECT platpat.allow_request('k', 1, 3, 1, '1 day'))), 'f', 'is not filled by a step of the time of day');
+set_clock('2025-01-01 00:00:00');
+is($node->safe_psql('postgres', q(SELECT retry_after BETWEEN '23 hours' AND '1 day' FROM platpat.peek_rate_limit('k', 1, 3, 1, '1 day'))), 't', 'nor emptied by one back');
+
+# Both days that are remembered survive a restart, wherever the clock is.
+is(passed_at('2026-03-14 23:59:00', 100), 100, 'a day');
+is(passed_at('2026-03-15 00:01:00', 40), 40, 'and a part of the next');
+set_clock('2026-03-14 23:59:30');
+
+# On PostgreSQL 15 the postmaster acts in signal handlers, where libfaketime
+# shows it the true time, so it must not be the one that writes the quotas.
+my $file = $node->data_dir . '/pg_stat/platpat_limit.stat';
+for my $turn (1 .. 2)
+{
+	my $before = (stat $file)[1] // 0;
+
+	value_as($node, 'app', qq(SELECT platpat.set_tenant('flush', false); SELECT platpat.allow_tenant_request()));
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		last if ((stat $file)[1] // 0) != $before;
+		select undef, undef, undef, 0.1;
+	}
+}
+{
+	local @ENV{ keys %fake } = values %fake;
+	die_and_start($node);
+}
+is(passed_at('2026-03-14 23:59:40', 10), 0, 'the first is used up after a restart');
+is(passed_at('2026-03-15 00:02:00', 100), 60, 'and of the other the rest is left');
+$node->stop;
+
+done_testing();
