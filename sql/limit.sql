@@ -4,9 +4,14 @@ CREATE FUNCTION platpat.check_limits() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_limit_check_row';
 COMMENT ON FUNCTION platpat.check_limits() IS 'Trigger: checks the limits of a tier or a tenant.';
-REVOKE ALL ON FUNCTION platpat.check_limits() FROM PUBLIC;
+CREATE FUNCTION platpat.check_tier_users() RETURNS trigger
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_limit_check_users';
+COMMENT ON FUNCTION platpat.check_tier_users() IS 'Trigger: tenants follow a tier that is renamed, and keep theirs from being deleted.';
+REVOKE ALL ON FUNCTION platpat.check_limits(), platpat.check_tier_users() FROM PUBLIC;
 
--- The keys have collation C, because they are read as catalogs are.
+-- The keys have collation C, because they are read as catalogs are. There is no
+-- foreign key: pg_restore -j fills both tables at once.
 CREATE TABLE platpat.tiers (
     tier text COLLATE "C" PRIMARY KEY,
     rate float8,
@@ -35,7 +40,7 @@ COMMENT ON COLUMN platpat.tiers.time_zone IS 'The time zone whose calendar the q
 
 CREATE TABLE platpat.tenants (
     tenant text COLLATE "C" PRIMARY KEY,
-    tier text COLLATE "C" REFERENCES platpat.tiers ON UPDATE CASCADE,
+    tier text COLLATE "C",
     rate float8,
     burst float8,
     daily_quota bigint,
@@ -46,17 +51,18 @@ CREATE TABLE platpat.tenants (
     monthly_quota bigint,
     time_zone text,
     CHECK ((rate IS NULL) = (burst IS NULL)),
+    CHECK (per IS NULL OR rate IS NOT NULL),
     CHECK (max_concurrency > 0)
 );
 CREATE INDEX ON platpat.tenants (tier);
 COMMENT ON TABLE platpat.tenants IS 'The tier of each tenant, and its own values over those of the tier; null is what the tier says.';
 COMMENT ON COLUMN platpat.tenants.tenant IS 'The id of the tenant, as set_tenant() returns it.';
 COMMENT ON COLUMN platpat.tenants.tier IS 'Its tier; null for platpat.limit_default_tier.';
-COMMENT ON COLUMN platpat.tenants.rate IS 'Its own rate.';
+COMMENT ON COLUMN platpat.tenants.rate IS 'Its own rate, which goes together with burst and per.';
 COMMENT ON COLUMN platpat.tenants.burst IS 'Its own burst.';
 COMMENT ON COLUMN platpat.tenants.daily_quota IS 'Its own quota per day.';
 COMMENT ON COLUMN platpat.tenants.max_concurrency IS 'Its own number of requests at a time.';
-COMMENT ON COLUMN platpat.tenants.per IS 'Its own time that rate is for.';
+COMMENT ON COLUMN platpat.tenants.per IS 'The time that its own rate is for; null for a second.';
 COMMENT ON COLUMN platpat.tenants.hourly_quota IS 'Its own quota per hour.';
 COMMENT ON COLUMN platpat.tenants.weekly_quota IS 'Its own quota per week.';
 COMMENT ON COLUMN platpat.tenants.monthly_quota IS 'Its own quota per month.';
@@ -71,15 +77,20 @@ COMMENT ON TRIGGER merge_row ON platpat.tiers IS 'A restore updates the shipped 
 CREATE TRIGGER remember_removal AFTER INSERT OR UPDATE OF tier OR DELETE ON platpat.tiers
     FOR EACH ROW EXECUTE FUNCTION platpat.remember_removal('tier', 'free', 'standard', 'premium');
 COMMENT ON TRIGGER remember_removal ON platpat.tiers IS 'So that a dump knows which shipped tiers are gone.';
+CREATE TRIGGER check_users AFTER UPDATE OF tier OR DELETE ON platpat.tiers
+    FOR EACH ROW EXECUTE FUNCTION platpat.check_tier_users();
+COMMENT ON TRIGGER check_users ON platpat.tiers IS 'No tenant is left without its tier.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.tiers
     EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed ON platpat.tiers IS 'Every session reads its limits anew.';
+ALTER TABLE platpat.tiers ENABLE ALWAYS TRIGGER changed;
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.tenants
     FOR EACH ROW EXECUTE FUNCTION platpat.check_limits();
 COMMENT ON TRIGGER check_row ON platpat.tenants IS 'Makes bad limits impossible.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.tenants
     EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed ON platpat.tenants IS 'Every session reads its limits anew.';
+ALTER TABLE platpat.tenants ENABLE ALWAYS TRIGGER changed;
 
 INSERT INTO platpat.tiers (tier, rate, burst, daily_quota) VALUES
     ('free', 10, 20, 10000),
@@ -387,6 +398,12 @@ CREATE FUNCTION platpat.reset_rate_limit(
 COMMENT ON FUNCTION platpat.reset_rate_limit(bigint) IS
     'Fills the bucket of a key; false if there was none. Errors: 22004, 55000.';
 
+CREATE FUNCTION platpat.reset_rate_limits() RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'plat_limit_reset_all';
+COMMENT ON FUNCTION platpat.reset_rate_limits() IS
+    'Fills the buckets of all keys of this database; returns how many there were. Errors: 55000.';
+
 CREATE FUNCTION platpat.rate_limit_headers(
     allowed boolean,
     remaining float8,
@@ -540,6 +557,7 @@ REVOKE ALL ON FUNCTION
     platpat.reset_rate_limit(text),
     platpat.reset_rate_limit(uuid),
     platpat.reset_rate_limit(bigint),
+    platpat.reset_rate_limits(),
     platpat.set_tier(text, text),
     platpat.set_tier(uuid, text),
     platpat.set_tier(bigint, text),
@@ -594,7 +612,7 @@ COMMENT ON COLUMN platpat.stat_rate_limits.debt IS 'The time until the bucket is
 
 CREATE VIEW platpat.stat_tenants AS
     SELECT s.key AS tenant,
-        coalesce(t.tier, pg_catalog.current_setting('platpat.limit_default_tier')) AS tier,
+        coalesce(t.tier, pg_catalog.current_setting('platpat.limit_default_tier', true)) AS tier,
         s.allowed, s.denied, s.last_denied, s.debt
     FROM (SELECT key,
             sum(allowed)::bigint AS allowed,
@@ -619,7 +637,7 @@ CREATE VIEW platpat.quota_usage AS
     FROM platpat.limit_state() AS s
     LEFT JOIN platpat.tenants AS t ON t.tenant = s.key
     LEFT JOIN platpat.tiers AS d ON d.tier =
-        coalesce(t.tier, pg_catalog.current_setting('platpat.limit_default_tier'))
+        coalesce(t.tier, pg_catalog.current_setting('platpat.limit_default_tier', true))
     CROSS JOIN LATERAL (SELECT CASE s.space
         WHEN 'hour' THEN coalesce(t.hourly_quota, d.hourly_quota)
         WHEN 'day' THEN coalesce(t.daily_quota, d.daily_quota)

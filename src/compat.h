@@ -96,6 +96,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	((void) (fill), *(found) = false, (void *) NULL)
 #endif
 
+/* 17: intervals may be infinite. */
+#if PG_VERSION_NUM < 170000
+#define INTERVAL_NOT_FINITE(interval) false
+#endif
+
 /* 18: NOT NULL may be there and not valid yet; that does not count as NOT NULL. */
 #if PG_VERSION_NUM >= 180000
 #define plat_column_is_not_null(rel, attnum) \

@@ -42,24 +42,31 @@ plat_fetch32(const char *bytes)
 	return value;
 }
 
+/* Two secrets that nobody can tell from one another. */
+typedef struct PlatSeed
+{
+	uint64		a;
+	uint64		b;
+} PlatSeed;
+
 /*
  * A hash for tables in memory: quick for short keys, and not to be aimed at by
  * those who do not know the seed.  Multiplication and folding as in Go's
  * memhash and in wyhash; it is neither of them, and differs with byte order.
+ * The product does not tell its operands apart, so each has a secret of its
+ * own.
  */
 static inline uint64
-plat_hash_bytes(const char *bytes, size_t len, uint64 seed)
+plat_hash_bytes(const char *bytes, size_t len, PlatSeed seed)
 {
-	const uint64 odd1 = UINT64CONST(0x9E3779B97F4A7C15);
-	const uint64 odd2 = UINT64CONST(0xD6E8FEB86659FD93);
 	const char *last = bytes + len;
 	uint64		a = 0;
 	uint64		b = 0;
-	uint64		mixed = seed ^ odd1;
+	uint64		mixed = seed.a;
 
 	for (; unlikely(last - bytes > 16); bytes += 16)
 		mixed = plat_fold(plat_fetch64(bytes) ^ mixed,
-						  plat_fetch64(bytes + 8) ^ seed ^ odd2);
+						  plat_fetch64(bytes + 8) ^ seed.b);
 	if (likely(last - bytes >= 8))
 	{
 		a = plat_fetch64(bytes);
@@ -75,8 +82,9 @@ plat_hash_bytes(const char *bytes, size_t len, uint64 seed)
 		a = (uint8) bytes[0] | (uint32) (uint8) bytes[(last - bytes) / 2] << 8;
 		b = (uint8) last[-1];
 	}
-	mixed = plat_fold(a ^ mixed, b ^ seed ^ odd2);
-	return plat_fold(mixed ^ odd1, seed ^ (uint64) len);
+	mixed = plat_fold(a ^ mixed, b ^ seed.b);
+	return plat_fold(mixed ^ UINT64CONST(0x9E3779B97F4A7C15),
+					 seed.a ^ (uint64) len);
 }
 
 #endif							/* PLAT_HASH_H */

@@ -21,6 +21,7 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
@@ -41,6 +42,7 @@ PG_FUNCTION_INFO_V1(plat_limit_peek);
 PG_FUNCTION_INFO_V1(plat_limit_wait);
 PG_FUNCTION_INFO_V1(plat_limit_refund);
 PG_FUNCTION_INFO_V1(plat_limit_reset);
+PG_FUNCTION_INFO_V1(plat_limit_reset_all);
 PG_FUNCTION_INFO_V1(plat_limit_allow_all);
 
 /* Settings; docs/settings.md describes them. */
@@ -96,13 +98,16 @@ shmem_size(void)
  * randomness the time has to do.
  */
 static void
-shmem_fill(void *part)
+shmem_fill(void *part, Size size)
 {
-	uint64		seed;
+	PlatSeed	seed;
 
 	if (!pg_strong_random(&seed, sizeof(seed)))
-		seed = plat_limit_clock();
-	plat_slots_fill(part, plat_limit_slots, seed);
+		seed = (PlatSeed)
+	{
+		plat_limit_clock(), ~plat_limit_clock()
+	};
+	plat_slots_fill(part, size, seed);
 }
 
 static const char *const admin_grants[] = {
@@ -112,6 +117,7 @@ static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.reset_rate_limit(text)",
 	"EXECUTE ON FUNCTION platpat.reset_rate_limit(uuid)",
 	"EXECUTE ON FUNCTION platpat.reset_rate_limit(bigint)",
+	"EXECUTE ON FUNCTION platpat.reset_rate_limits()",
 	"EXECUTE ON FUNCTION platpat.set_tier(text, text)",
 	"EXECUTE ON FUNCTION platpat.set_tier(uuid, text)",
 	"EXECUTE ON FUNCTION platpat.set_tier(bigint, text)",
@@ -203,13 +209,15 @@ plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate, double cost)
 
 /*
  * The length of an interval in nanoseconds: months of 30 days, days of 24
- * hours, as intervals compare.
+ * hours, as intervals compare. Infinity for either infinite interval.
  */
 double
 plat_interval_ns(const Interval *interval)
 {
 	double		days = interval->month * (double) DAYS_PER_MONTH + interval->day;
 
+	if (INTERVAL_NOT_FINITE(interval))
+		return get_float8_infinity();
 	return (days * USECS_PER_DAY + interval->time) * 1000;
 }
 
@@ -619,6 +627,19 @@ plat_limit_reset(PG_FUNCTION_ARGS)
 
 	read_key(fcinfo, site, &key);
 	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_limit_clock(), 0));
+}
+
+/*
+ * platpat.reset_rate_limits() returns bigint: for administrators.
+ *
+ * Fills the buckets of all keys of the current database, by taking them out of
+ * the table; returns how many there were. Raises 55000.
+ */
+Datum
+plat_limit_reset_all(PG_FUNCTION_ARGS)
+{
+	plat_shmem_require();
+	PG_RETURN_INT64(plat_slots_remove(MyDatabaseId, PLAT_SPACE_KEY));
 }
 
 /*

@@ -24,9 +24,14 @@
 int			plat_limit_on_full = PLAT_ON_FULL_EVICT;
 
 /*
- * What a quota that is not over is worth: more than the longest debt.
+ * What entries are worth beside their debt.  Any role may fill the table with
+ * keys that owe a century; so a tenant's entry is worth more than any key's,
+ * and takes its place whatever platpat.limit_on_full says.  A quota is worth
+ * most.
  */
-#define QUOTA_WORTH (PG_UINT64_MAX / 2)
+#define KEY_WORTH_MAX ((UINT64CONST(1) << 62) - 1)
+#define TENANT_WORTH (UINT64CONST(1) << 62)
+#define QUOTA_WORTH (UINT64CONST(1) << 63)
 
 /* What time it is, to judge the worth of entries. */
 typedef struct Now
@@ -37,19 +42,34 @@ typedef struct Now
 
 /*
  * What is lost with an entry: the debt of a bucket, in nanoseconds, and
- * nothing with a full one.  A quota that has been used is worth more than any
- * bucket, until its window is over.
+ * nothing with a full one, nor with a quota that is unused or over.
  */
 static uint64
-worth(uint64 state, uint64 epoch, void *arg)
+worth(uint8 space, uint64 state, uint64 epoch, void *arg)
 {
 	const Now  *now = arg;
+	uint64		debt;
 
-	if (epoch == 0)
-		return plat_bucket_debt(state, now->clock);
+	if (space == PLAT_SPACE_KEY || space == PLAT_SPACE_TENANT)
+	{
+		debt = Min(plat_bucket_debt(state, now->clock), KEY_WORTH_MAX);
+		return debt > 0 && space == PLAT_SPACE_TENANT ? TENANT_WORTH + debt :
+			debt;
+	}
 	if (state == 0 || (TimestampTz) epoch <= now->wall)
 		return 0;
 	return QUOTA_WORTH + Min(state, QUOTA_WORTH - 1);
+}
+
+/*
+ * What has to go for a new entry of a space.
+ */
+static uint64
+expendable(uint8 space)
+{
+	if (plat_limit_on_full == PLAT_ON_FULL_EVICT)
+		return PG_UINT64_MAX;
+	return space == PLAT_SPACE_KEY ? 0 : KEY_WORTH_MAX;
 }
 
 /*
@@ -68,14 +88,13 @@ find_or_make(PlatCharge *charge, uint64 now)
 	moment.clock = now;
 	moment.wall = GetCurrentTimestamp();
 	slot = plat_slots_insert(&charge->key, charge->epoch == 0 ? now : 0,
-							 charge->epoch,
-							 plat_limit_on_full == PLAT_ON_FULL_EVICT,
+							 charge->epoch, expendable(charge->key.space),
 							 worth, &moment, &least);
 	if (slot == NULL)
 	{
 		charge->no_place = true;
 		charge->level = 0;
-		charge->wait = least < QUOTA_WORTH ? least : PLAT_LIMIT_NEVER;
+		charge->wait = least < TENANT_WORTH ? least : PLAT_LIMIT_NEVER;
 	}
 	return slot;
 }
@@ -152,14 +171,15 @@ take(PlatCharge *charge, uint64 now, TimestampTz wall)
 	{
 		charge->slot = find_or_make(charge, now);
 		if (unlikely(charge->slot == NULL))
-			return plat_limit_on_full == PLAT_ON_FULL_ALLOW;
+			return plat_limit_on_full == PLAT_ON_FULL_ALLOW || charge->cost == 0;
 		if (!read_state(charge, &state))
 			continue;
 		if (!judge(charge, state, now, wall, &next))
 			return false;
 		charge->taken = next;
 		if (charge->cost == 0 ||
-			plat_slot_swap(charge->slot, charge->key.hash, state, next))
+			plat_slot_swap(charge->slot, charge->key.hash, charge->epoch,
+						   state, next))
 			return true;
 	}
 }
@@ -201,32 +221,6 @@ plat_charge(PlatCharge *charge, uint64 now, TimestampTz wall)
 }
 
 /*
- * Take all of the charges or none.  When not all pass, each one's wait is how
- * long it would have had to wait by itself, and one that would have passed
- * has 0.
- */
-bool
-plat_charge_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
-{
-	int			taken = 0;
-
-	while (taken < n && take(&charges[taken], now, wall))
-		taken++;
-	if (taken == n)
-	{
-		for (int i = 0; i < n; i++)
-			count_allowed(&charges[i]);
-		return true;
-	}
-	count_denied(&charges[taken]);
-	for (int i = 0; i < taken; i++)
-		plat_charge_undo(&charges[i], plat_limit_clock());
-	for (int i = taken + 1; i < n; i++)
-		plat_charge_peek(&charges[i], now, wall);
-	return false;
-}
-
-/*
  * The outcome that a charge would have, charging and making nothing.
  */
 void
@@ -244,6 +238,59 @@ plat_charge_peek(PlatCharge *charge, uint64 now, TimestampTz wall)
 		state = 0;
 	if (judge(charge, state, now, wall, &next))
 		charge->level = charge->epoch == 0 ? plat_bucket_debt(state, now) : state;
+}
+
+/*
+ * Whether all of the charges would pass; if not, it is counted.
+ */
+static bool
+look_at_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
+{
+	int			refused = -1;
+
+	for (int i = 0; i < n; i++)
+	{
+		plat_charge_peek(&charges[i], now, wall);
+		if (refused < 0 && charges[i].wait > 0)
+			refused = i;
+	}
+	if (refused >= 0)
+		count_denied(&charges[refused]);
+	return refused < 0;
+}
+
+/*
+ * Take all of the charges or none.  When not all pass, each one's wait is how
+ * long it would have had to wait by itself, and one that would have passed
+ * has 0.  Charges are given back only to those who were overtaken between the
+ * look and the charge.
+ *
+ * Every bucket is judged by a clock of its own, because keys may be the same:
+ * costs are rounded up, and only the time that passes makes up for it.
+ */
+bool
+plat_charge_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
+{
+	int			taken = 0;
+
+	if (!look_at_all(charges, n, now, wall))
+		return false;
+	while (taken < n &&
+		   take(&charges[taken], charges[taken].epoch == 0 && n > 1 ?
+				plat_limit_clock() : now, wall))
+		taken++;
+	if (taken == n)
+	{
+		for (int i = 0; i < n; i++)
+			count_allowed(&charges[i]);
+		return true;
+	}
+	count_denied(&charges[taken]);
+	for (int i = 0; i < taken; i++)
+		plat_charge_undo(&charges[i], plat_limit_clock());
+	for (int i = taken + 1; i < n; i++)
+		plat_charge_peek(&charges[i], now, wall);
+	return false;
 }
 
 /*
@@ -273,7 +320,7 @@ plat_charge_reserve(PlatCharge *charge, uint64 now)
 			return;
 		}
 		if (charge->cost == 0 ||
-			plat_slot_swap(charge->slot, charge->key.hash, state, next))
+			plat_slot_swap(charge->slot, charge->key.hash, 0, state, next))
 			break;
 	}
 	count_allowed(charge);
@@ -301,7 +348,7 @@ give_back(PlatCharge *charge, uint64 now,
 			continue;
 		}
 		if (epoch != charge->epoch ||
-			plat_slot_swap(charge->slot, charge->key.hash, state,
+			plat_slot_swap(charge->slot, charge->key.hash, epoch, state,
 						   next(charge, state, now)))
 			return;
 	}
@@ -316,7 +363,7 @@ undone(const PlatCharge *charge, uint64 state, uint64 now)
 }
 
 /*
- * Give back a charge that was just taken, exactly: as if it had not been.
+ * Give back a charge that was just taken.
  */
 void
 plat_charge_undo(PlatCharge *charge, uint64 now)

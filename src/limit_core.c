@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "limit_core.h"
@@ -97,27 +98,29 @@ plat_bucket_refund(uint64 state, uint64 now, uint64 cost)
 
 /*
  * The state after a charge that left the bucket at taken has turned out not
- * to be wanted.  Exact, because it was never full since: as long as now is
- * before taken, everybody who came later found a debt to add to.  After that
- * the charge has been paid for by the time that passed, and to give it back
- * would let through one burst too many.
+ * to be wanted.  What time has paid for since is not given back: without the
+ * charge the bucket could have been full then, and time have been lost on it.
  */
 uint64
 plat_bucket_undo(uint64 state, uint64 taken, uint64 now, uint64 cost)
 {
-	if (now >= taken)
-		return state;
-	return state > cost ? state - cost : 0;
+	uint64		unpaid = Min(plat_bucket_debt(taken, now), cost);
+
+	return state > unpaid ? state - unpaid : 0;
 }
 
 /*
  * Tokens in the unit that quotas are counted in, rounded up; at least 1 for
- * more than no token.  The tiny allowance makes 0.07 tokens 70 units, not 71.
+ * more than no token.  What the representation of a fraction adds is not
+ * rounded up: 0.07 tokens are 70 units, not 71.
  */
 uint64
 plat_quota_units(double tokens)
 {
-	double		units = ceil(tokens * PLAT_QUOTA_UNIT * (1 - 1e-12));
+	double		exact = tokens * PLAT_QUOTA_UNIT;
+	double		whole = rint(exact);
+	double		units = fabs(exact - whole) <= 4 * DBL_EPSILON * exact ?
+		whole : ceil(exact);
 
 	if (units >= (double) PLAT_QUOTA_MAX * PLAT_QUOTA_UNIT)
 		return PLAT_QUOTA_MAX * PLAT_QUOTA_UNIT;

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -123,6 +124,21 @@ append_headers(StringInfo json, const Headers *headers)
 }
 
 /*
+ * Append a member of a JSON object that is not its first: null for what JSON
+ * has no number for.
+ */
+static void
+append_number(StringInfo json, const char *name, const char *format,
+			  double number)
+{
+	char		text[64] = "null";
+
+	if (isfinite(number))
+		snprintf(text, sizeof(text), format, number);
+	appendStringInfo(json, ", \"%s\": %s", name, text);
+}
+
+/*
  * The facts of a refusal as a JSON object for programs.
  */
 static char *
@@ -133,13 +149,12 @@ detail_json(const PlatRefusal *refusal)
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"%s\": ", refusal->key_label);
 	escape_json(&json, refusal->key);
-	appendStringInfo(&json, ", \"limit\": %.15g, \"remaining\": %.15g",
-					 refusal->limit, refusal->remaining);
-	if (refusal->wait == PLAT_LIMIT_NEVER)
-		appendStringInfoString(&json, ", \"retry_after\": null}");
-	else
-		appendStringInfo(&json, ", \"retry_after\": %.6f}",
-						 ceil((double) refusal->wait / 1e3) / 1e6);
+	append_number(&json, "limit", "%.15g", refusal->limit);
+	append_number(&json, "remaining", "%.15g", refusal->remaining);
+	append_number(&json, "retry_after", "%.6f",
+				  refusal->wait == PLAT_LIMIT_NEVER ? get_float8_infinity() :
+				  ceil((double) refusal->wait / 1e3) / 1e6);
+	appendStringInfoChar(&json, '}');
 	return json.data;
 }
 
@@ -168,7 +183,7 @@ raise_for_postgrest(const PlatRefusal *refusal, const char *message,
 	bool		knows_wait = refusal->wait != PLAT_LIMIT_NEVER;
 	Headers		headers = {
 		.policy = refusal->policy,
-		.limit = refusal->limit,
+		.limit = isfinite(refusal->limit) ? refusal->limit : MAX_FIELD,
 		.window = (double) refusal->window,
 		.remaining = refusal->remaining,
 		.more_in = knows_wait ? (double) refusal->wait : 0,
@@ -180,7 +195,8 @@ raise_for_postgrest(const PlatRefusal *refusal, const char *message,
 	StringInfoData status;
 
 	initStringInfo(&body);
-	appendStringInfoString(&body, "{\"code\": \"53400\", \"message\": ");
+	appendStringInfo(&body, "{\"code\": \"%s\", \"message\": ",
+					 refusal->no_place ? "54000" : "53400");
 	escape_json(&body, message);
 	appendStringInfoString(&body, ", \"details\": ");
 	escape_json(&body, detail_json(refusal));
@@ -189,7 +205,8 @@ raise_for_postgrest(const PlatRefusal *refusal, const char *message,
 	appendStringInfoChar(&body, '}');
 
 	initStringInfo(&status);
-	appendStringInfoString(&status, "{\"status\": 429, \"headers\": ");
+	appendStringInfo(&status, "{\"status\": %d, \"headers\": ",
+					 refusal->no_place ? 503 : 429);
 	append_headers(&status, &headers);
 	appendStringInfoChar(&status, '}');
 	ereport(ERROR,
@@ -199,8 +216,8 @@ raise_for_postgrest(const PlatRefusal *refusal, const char *message,
 }
 
 /*
- * Raise that a request is over its limit: 53400, 54000 if the table is full,
- * or PGRST in the style of PostgREST.
+ * Raise that a request is over its limit: 53400, 54000 if the table is full;
+ * in the style of PostgREST PGRST with status 429 or 503.
  */
 void
 plat_limit_raise(const PlatRefusal *refusal)
@@ -234,6 +251,21 @@ policy_arg(FunctionCallInfo fcinfo, int argno)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("policy must be printable ASCII without quotes and backslashes")));
 	return policy;
+}
+
+/*
+ * A time to wait in nanoseconds; 22023 if it is negative.
+ */
+static double
+wait_arg(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	double		ns = plat_interval_ns(PG_GETARG_INTERVAL_P(argno));
+
+	if (ns < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", what)));
+	return ns;
 }
 
 /*
@@ -274,12 +306,11 @@ plat_limit_headers(PG_FUNCTION_ARGS)
 	headers.is_refused = !PG_GETARG_BOOL(0);
 	headers.knows_wait = !PG_ARGISNULL(2);
 	if (headers.knows_wait)
-		headers.wait = plat_interval_ns(PG_GETARG_INTERVAL_P(2));
+		headers.wait = wait_arg(fcinfo, 2, "retry_after");
 
 	/* More comes with the next token, or when the bucket is full. */
 	headers.more_in = headers.is_refused ? headers.wait :
-		Min(plat_interval_ns(PG_GETARG_INTERVAL_P(3)),
-			rate.per_ns / rate.rate);
+		Min(wait_arg(fcinfo, 3, "reset_after"), rate.per_ns / rate.rate);
 	initStringInfo(&json);
 	append_headers(&json, &headers);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));

@@ -33,14 +33,14 @@
 #define FILE_NAME "pg_stat/platpat_limit.stat"
 #define FILE_TEMPORARY FILE_NAME ".tmp"
 #define FILE_REJECTED FILE_NAME ".rejected"
-#define FILE_MAGIC UINT64CONST(0x31746D696C746C70)	/* "pltlimt1" */
+#define FILE_MAGIC UINT64CONST(0x32746D696C746C70)	/* "pltlimt2" */
 
 /* How the file begins; entries and the CRC of all before it follow. */
 typedef struct FileHeader
 {
 	uint64		magic;
 	uint64		system;			/* identifier of the database system */
-	uint64		seed;			/* of the hashes */
+	PlatSeed	seed;			/* of the hashes */
 } FileHeader;
 
 /* An entry, followed by the len bytes of its name; hash is 0 at the end. */
@@ -67,6 +67,9 @@ typedef struct Sink
 
 /* CRC of the entries that were written last; 0 before the first time. */
 static pg_crc32c last_crc = 0;
+
+/* Whether the last attempt to write failed, which is logged once. */
+static bool has_failed = false;
 
 static void
 put_bytes(Sink *sink, const void *data, size_t len)
@@ -120,12 +123,11 @@ put_entries(Sink *sink, bool lock)
 		return false;
 	for (int stripe = 0; stripe < plat_slots_stripes(); stripe++)
 	{
-		int			count = plat_slots_copy_stripe(stripe, copies, lock);
+		int			count = plat_slots_copy_stripe(stripe, copies, true, lock);
 
 		for (int i = 0; i < count; i++)
-			if (copies[i].space >= PLAT_SPACE_QUOTA(0) &&
-				(is_live(copies[i].state, copies[i].epoch, wall) ||
-				 is_live(copies[i].other_state, copies[i].other_epoch, wall)))
+			if (is_live(copies[i].state, copies[i].epoch, wall) ||
+				is_live(copies[i].other_state, copies[i].other_epoch, wall))
 				put_entry(sink, &copies[i]);
 	}
 	put_bytes(sink, &end, sizeof(end));
@@ -139,9 +141,11 @@ put_entries(Sink *sink, bool lock)
 static void
 log_failure(void)
 {
-	ereport(LOG,
-			(errcode_for_file_access(),
-			 errmsg("could not write file \"%s\": %m", FILE_TEMPORARY)));
+	if (!has_failed)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", FILE_TEMPORARY)));
+	has_failed = true;
 }
 
 /*
@@ -153,7 +157,7 @@ write_file(bool lock)
 	FileHeader	header = {
 		.magic = FILE_MAGIC,
 		.system = GetSystemIdentifier(),
-		.seed = plat_slots_seed(),
+		.seed = plat_slots.seed,
 	};
 	Sink		sink = {0};
 	bool		is_complete;
@@ -176,7 +180,14 @@ write_file(bool lock)
 		(void) unlink(FILE_TEMPORARY);
 		return false;
 	}
-	return durable_rename(FILE_TEMPORARY, FILE_NAME, LOG) == 0;
+	if (durable_rename(FILE_TEMPORARY, FILE_NAME, has_failed ? DEBUG1 : LOG) != 0)
+	{
+		has_failed = true;
+		(void) unlink(FILE_TEMPORARY);
+		return false;
+	}
+	has_failed = false;
+	return true;
 }
 
 /*
@@ -326,9 +337,7 @@ plat_limit_start(void)
 		FreeFile(file);
 	}
 	else if (errno != ENOENT)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not read file \"%s\": %m", FILE_NAME)));
+		fault = "cannot be opened";
 	if (fault)
 		reject_file(fault);
 }

@@ -4,7 +4,7 @@
  *
  * A policy is evaluated for each row, and (f()).* once for each column.  What
  * a statement has asked is remembered for as long as its executor state
- * lives, and given as the answer when it asks again.  The executor hook tells
+ * lives, and given as the answer when it asks again.  Executor hooks tell
  * which statement is running; a statement within a function of another has an
  * executor state of its own.
  *
@@ -53,6 +53,7 @@ static HTAB *answers = NULL;
 static MemoryContext running = NULL;
 
 static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
 
 PG_FUNCTION_INFO_V1(plat_limit_allow_statement);
 
@@ -82,11 +83,37 @@ note_run(QueryDesc *query, ScanDirection direction, uint64 count
 }
 
 /*
- * Put the hook in place; called once.
+ * ExecutorFinish hook: the same for what a statement does after its last row,
+ * which are data-modifying WITH queries that nobody reads, and triggers.
+ */
+static void
+note_finish(QueryDesc *query)
+{
+	MemoryContext outer = running;
+
+	PG_TRY();
+	{
+		running = query->estate->es_query_cxt;
+		if (previous_finish)
+			previous_finish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		running = outer;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Put the hooks in place; called once.
  */
 void
 plat_limit_watch_executor(void)
 {
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = note_finish;
 	previous_run = ExecutorRun_hook;
 	ExecutorRun_hook = note_run;
 }
@@ -142,8 +169,8 @@ prepare_answers(void)
  *
  * As allow_request(), but charges once for each statement that runs, however
  * often it asks with the same arguments, and answers the same each time.
- * Where no statement runs, as in the expressions of a DO block, it charges
- * each time.  Raises 22004, 22023, 55000.
+ * Where no statement runs, as in the expressions of a DO block and in COPY
+ * FROM, it charges each time.  Raises 22004, 22023, 55000.
  */
 Datum
 plat_limit_allow_statement(PG_FUNCTION_ARGS)

@@ -89,6 +89,7 @@ PG_FUNCTION_INFO_V1(plat_limit_enforce_tenant);
 PG_FUNCTION_INFO_V1(plat_limit_set_tier);
 PG_FUNCTION_INFO_V1(plat_limit_reset_tenant);
 PG_FUNCTION_INFO_V1(plat_limit_check_row);
+PG_FUNCTION_INFO_V1(plat_limit_check_users);
 PG_FUNCTION_INFO_V1(plat_limit_quota_window);
 
 /*
@@ -188,7 +189,8 @@ get_text(Relation rel, HeapTuple row, const char *column)
 }
 
 /*
- * Take what a row says over what *limits has from another.
+ * Take what a row says over what *limits has from another. Rate, burst and the
+ * time that they are for go together.
  */
 static void
 apply_row(Relation rel, HeapTuple row, LimitRow *limits)
@@ -200,9 +202,11 @@ apply_row(Relation rel, HeapTuple row, LimitRow *limits)
 	char	   *zone = get_text(rel, row, "time_zone");
 
 	if (!isnan(rate))
+	{
 		limits->rate = rate;
-	if (!isnan(burst))
 		limits->burst = burst;
+		limits->per_ns = 1e9;
+	}
 	if (get_column(rel, row, "per", &value))
 		limits->per_ns = plat_interval_ns(DatumGetIntervalP(value));
 	if (tier)
@@ -241,8 +245,8 @@ read_row(Oid relid, const char *key, LimitRow *limits)
 
 /*
  * Read what holds for a tenant: its tier, or the default one, and what the
- * row of the tenant says over it. 42704 if the tier does not exist, which
- * foreign keys leave to the default tier.
+ * row of the tenant says over it. 42704 if the tier does not exist: there is
+ * no foreign key, because a parallel restore fills both tables at once.
  */
 static LimitRow
 read_limits(const char *tenant)
@@ -262,6 +266,7 @@ read_limits(const char *tenant)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("tier \"%s\" does not exist",
 						plat_clip(own.tier ? own.tier : default_tier)),
+				 own.tier ? errhint("Put the tenant into another tier with platpat.set_tier(tenant, tier).") :
 				 errhint("Set platpat.limit_default_tier to the tier of tenants that have none.")));
 	if (is_registered)
 		(void) read_row(tenants_relid, tenant, &limits);
@@ -745,10 +750,8 @@ check_limits(const TriggerData *trigger, HeapTuple row)
 		limits.quotas[i] = 0;
 	apply_row(rel, row, &limits);
 	/* What a row says outright must be a number, unlike what it leaves open. */
-	if (get_column(rel, row, "rate", &value))
-		limits.rate = DatumGetFloat8(value);
-	if (get_column(rel, row, "burst", &value))
-		limits.burst = DatumGetFloat8(value);
+	limits.rate = get_column(rel, row, "rate", &value) ? DatumGetFloat8(value) : 1;
+	limits.burst = get_column(rel, row, "burst", &value) ? DatumGetFloat8(value) : 1;
 	rate = (PlatRate)
 	{
 		limits.rate, limits.burst, limits.per_ns
@@ -789,6 +792,38 @@ plat_limit_check_row(PG_FUNCTION_ARGS)
 		check_tier_name(plat_row_text(trigger, row, "tier"));
 	check_limits(trigger, row);
 	return PointerGetDatum(row);
+}
+
+/*
+ * AFTER UPDATE OR DELETE row trigger of platpat.tiers: tenants follow a tier
+ * that is renamed, and keep one from being deleted (23503).
+ */
+Datum
+plat_limit_check_users(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	bool		is_deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+	char	   *old = plat_row_text(trigger, trigger->tg_trigtuple, "tier");
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	uint64		users;
+
+	values[0] = CStringGetTextDatum(old);
+	values[1] = CStringGetTextDatum(plat_row_text(trigger, plat_trigger_row(trigger),
+												  "tier"));
+	SPI_connect();
+	users = plat_sql_as_owner("tenants", is_deleted ?
+							  "SELECT FROM platpat.tenants WHERE tier = $1 LIMIT 1" :
+							  "UPDATE platpat.tenants SET tier = $2"
+							  " WHERE tier = $1 AND tier <> $2",
+							  2, types, values, NULL);
+	SPI_finish();
+	if (is_deleted && users > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("tier \"%s\" has tenants", old),
+				 errhint("Put them into another tier first.")));
+	return PointerGetDatum(NULL);
 }
 
 /*

@@ -47,19 +47,27 @@ plat_window_name(PlatWindowUnit unit)
 }
 
 /*
- * The instant of midnight of a date, given as its Julian day; where the
- * clock skips midnight, the instant at which it does.  False if timestamps do
- * not reach there.
+ * The instant at which a date begins, given as its Julian day: its midnight;
+ * where the clock skips midnight, the instant at which it does, and where the
+ * clock repeats it, the first.  False if timestamps do not reach there.
  */
 static bool
 midnight(int date, pg_tz *zone, TimestampTz *instant)
 {
 	struct pg_tm tm = {0};
+	struct pg_tm before;
+	fsec_t		fsec;
 	int			offset;
 
 	j2date(date, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
 	offset = DetermineTimeZoneOffset(&tm, zone);
-	return tm2timestamp(&tm, 0, &offset, instant) == 0;
+	if (tm2timestamp(&tm, 0, &offset, instant) != 0 ||
+		timestamp2tm(*instant - 1, &offset, &before, &fsec, NULL, zone) != 0)
+		return false;
+	/* Of two midnights PostgreSQL takes the second. */
+	if (before.tm_mday == tm.tm_mday)
+		return tm2timestamp(&tm, 0, &offset, instant) == 0;
+	return true;
 }
 
 /*

@@ -20,7 +20,7 @@ typedef struct PlatMetrics PlatMetrics;
  * platpat.grant_admin(role) hands out, as it stands between GRANT and TO.
  *
  * A module with a part in the shared memory says in shmem_size how much it
- * wants; shmem_fill makes a new part ready and shmem_adopt notes where it is
+ * wants; shmem_fill makes a new part of that size ready and shmem_adopt notes where it is
  * in this process, both of which must not fail.  shmem_start runs after both
  * in the postmaster of a server that preloads us, at its start and after a
  * crash; it may read files, and must not raise.
@@ -38,7 +38,7 @@ typedef struct PlatModule
 	void		(*define_settings) (bool preload);
 	const char *const *admin_grants;
 	Size		(*shmem_size) (void);
-	void		(*shmem_fill) (void *part);
+	void		(*shmem_fill) (void *part, Size size);
 	void		(*shmem_adopt) (void *part);
 	void		(*shmem_start) (void);
 	long		(*work) (void);

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
@@ -32,10 +33,23 @@ typedef struct PlatSharedHeader
 	Size		size;			/* of everything */
 	int			tranche;		/* of all our LWLocks */
 	Size		parts[MAX_PARTS];
+	Size		sizes[MAX_PARTS];
 } PlatSharedHeader;
+
+/*
+ * What tells sessions of a server that does not preload us how large the
+ * memory is, which they must say to find it; 0 until it has been made.
+ */
+typedef struct PlatSharedSize
+{
+	pg_atomic_uint64 size;
+} PlatSharedSize;
 
 static const PlatModule *const *all_modules = NULL;
 static PlatSharedHeader *header = NULL;
+
+/* What shmem_fill of the modules is at work on. */
+static PlatSharedHeader *filling = NULL;
 static bool preloaded = false;
 
 static shmem_request_hook_type previous_request = NULL;
@@ -55,8 +69,8 @@ plan_layout(void)
 		Assert(i < MAX_PARTS);
 		plan.parts[i] = plan.size;
 		if (all_modules[i]->shmem_size)
-			plan.size = add_size(plan.size,
-								 CACHELINEALIGN(all_modules[i]->shmem_size()));
+			plan.sizes[i] = all_modules[i]->shmem_size();
+		plan.size = add_size(plan.size, CACHELINEALIGN(plan.sizes[i]));
 	}
 	return plan;
 }
@@ -79,10 +93,10 @@ fill(PlatSharedHeader *memory, const PlatSharedHeader *plan)
 {
 	*memory = *plan;
 	memory->tranche = LWLockNewTrancheId();
-	header = memory;
+	filling = memory;
 	for (int i = 0; all_modules[i]; i++)
 		if (all_modules[i]->shmem_fill)
-			all_modules[i]->shmem_fill(part_of(memory, i));
+			all_modules[i]->shmem_fill(part_of(memory, i), memory->sizes[i]);
 }
 
 /*
@@ -154,45 +168,65 @@ plat_shmem_init(const PlatModule *const *modules, bool preload)
 
 /*
  * Called by the registry for the first that asks for a segment.  The second
- * callback gets the plan beside its argument, because the registry cannot be
- * asked again while it is calling.
+ * gets the plan beside its argument.
  */
-static PlatSharedHeader *segment_plan;
+static PlatSharedHeader segment_plan;
 
 static void
-fill_plan(void *plan)
+fill_size(void *segment)
 {
-	*(PlatSharedHeader *) plan = plan_layout();
+	pg_atomic_init_u64(&((PlatSharedSize *) segment)->size, 0);
 }
 
 static void
 fill_segment(void *segment)
 {
-	fill(segment, segment_plan);
+	fill(segment, &segment_plan);
+}
+
+/*
+ * Find the memory in the registry of a server that does not preload us, or
+ * make it.  Its size is its name, so that a size that could not be had can be
+ * followed by another; the first that was had is for all.
+ */
+static PlatSharedHeader *
+find_segment(void)
+{
+	PlatSharedSize *shared;
+	PlatSharedHeader *memory;
+	char		name[64];
+	uint64		size;
+	bool		found;
+
+	shared = plat_named_segment("platpat", sizeof(PlatSharedSize), fill_size,
+								&found);
+	for (;;)
+	{
+		size = pg_atomic_read_u64(&shared->size);
+		segment_plan = plan_layout();
+		snprintf(name, sizeof(name), "platpat " UINT64_FORMAT,
+				 size > 0 ? size : (uint64) segment_plan.size);
+		memory = plat_named_segment(name, size > 0 ? size : segment_plan.size,
+									fill_segment, &found);
+		if (size > 0)
+			return memory;
+		(void) pg_atomic_compare_exchange_u64(&shared->size, &size,
+											  segment_plan.size);
+	}
 }
 
 /*
  * Whether this process has the shared memory, attaching to it or making it
  * if it can. Raises only what the registry raises, as for want of memory.
- *
- * The plan is a segment of its own, because one must say the size of a
- * segment to find it.
  */
 bool
 plat_shmem_attach(void)
 {
-	PlatSharedHeader *memory;
-	bool		found;
-
 	if (header)
 		return true;
 	if (preloaded || !plat_has_named_segments())
 		return false;
-	segment_plan = plat_named_segment("platpat plan", sizeof(PlatSharedHeader),
-									  fill_plan, &found);
-	memory = plat_named_segment("platpat", segment_plan->size,
-								fill_segment, &found);
-	adopt(memory);
+	adopt(find_segment());
 	return true;
 }
 
@@ -227,5 +261,5 @@ plat_shmem_is_preloaded(void)
 void
 plat_shmem_init_lock(LWLock *lock)
 {
-	LWLockInitialize(lock, header->tranche);
+	LWLockInitialize(lock, filling->tranche);
 }

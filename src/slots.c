@@ -26,8 +26,10 @@
  * whether tag and epoch are still what they were.  If so the state was that
  * of its entry, and the swap fails if the entry has changed hands since,
  * because that froze the state.  If the state has come back to the very same
- * number, the swap goes through, but the look at the tag after it finds out:
- * then another entry has been charged too much, and nobody too little.
+ * number, the swap goes through, but the look at tag and epoch after it finds
+ * out: then another entry has been charged too much, and nobody too little.
+ * The state of an empty way is frozen, too, so that nobody who finds a tag
+ * swaps a state that is still to be written.
  *
  * A stripe is every n-th set.  Nobody holds two of their locks, and none for
  * longer than it takes to look at a set, or to copy a stripe.
@@ -63,7 +65,7 @@ StaticAssertDecl(sizeof(PlatSlot) == 32, "two slots are a cache line");
 /* The head of the table; sets is a power of two. */
 typedef struct PlatSharedTable
 {
-	uint64		seed;			/* of hashes, so that nobody can aim at a set */
+	PlatSeed	seed;			/* of hashes, so that nobody can aim at a set */
 	uint64		sets;
 	pg_atomic_uint64 evicted_idle;
 	pg_atomic_uint64 evicted_live;
@@ -79,29 +81,27 @@ static PlatSharedTable *table = NULL;
 static SlotRest *rests = NULL;
 
 /*
- * The number of sets for a wanted number of slots, rounded up to a power of
- * two and to one set for each stripe at least.
+ * Bytes that a table of that many sets takes.
  */
-static uint64
-count_sets(int wanted)
+static Size
+table_size(uint64 sets)
+{
+	return CACHELINEALIGN(sizeof(PlatSharedTable)) +
+		sets * WAYS * (sizeof(PlatSlot) + sizeof(SlotRest));
+}
+
+/*
+ * Bytes that a table of that many slots takes: rounded up to a power of two
+ * sets, and to one set for each stripe at least.
+ */
+Size
+plat_slots_size(int wanted)
 {
 	uint64		sets = STRIPES;
 
 	while (sets * WAYS < wanted)
 		sets *= 2;
-	return sets;
-}
-
-/*
- * Bytes that a table of that many slots takes.
- */
-Size
-plat_slots_size(int wanted)
-{
-	Size		ways = count_sets(wanted) * WAYS;
-
-	return CACHELINEALIGN(sizeof(PlatSharedTable)) +
-		ways * (sizeof(PlatSlot) + sizeof(SlotRest));
+	return table_size(sets);
 }
 
 /*
@@ -122,15 +122,20 @@ plat_slots_adopt(void *part)
 }
 
 /*
- * Make a new table: nobody else has it yet.
+ * Make a new table of the size that plat_slots_size() gave, perhaps for
+ * another setting than the present one: nobody else has it yet.
  */
 void
-plat_slots_fill(void *part, int wanted, uint64 seed)
+plat_slots_fill(void *part, Size size, PlatSeed seed)
 {
-	memset(part, 0, plat_slots_size(wanted));
+	uint64		sets = STRIPES;
+
+	while (table_size(sets * 2) <= size)
+		sets *= 2;
+	memset(part, 0, table_size(sets));
 	table = part;
 	table->seed = seed;
-	table->sets = count_sets(wanted);
+	table->sets = sets;
 	pg_atomic_init_u64(&table->evicted_idle, 0);
 	pg_atomic_init_u64(&table->evicted_live, 0);
 	pg_atomic_init_u64(&table->refused, 0);
@@ -143,7 +148,7 @@ plat_slots_fill(void *part, int wanted, uint64 seed)
 	for (uint64 i = 0; i < table->sets * WAYS; i++)
 	{
 		pg_atomic_init_u64(&plat_slots.slots[i].tag, 0);
-		pg_atomic_init_u64(&plat_slots.slots[i].state, 0);
+		pg_atomic_init_u64(&plat_slots.slots[i].state, PLAT_SLOT_FROZEN);
 		pg_atomic_init_u64(&plat_slots.slots[i].epoch, 0);
 		pg_atomic_init_u64(&plat_slots.slots[i].allowed, 0);
 		pg_atomic_init_u64(&rests[i].denied, 0);
@@ -216,10 +221,11 @@ put_name(SlotRest *rest, Oid database, uint8 space, const char *name, int len)
 }
 
 /*
- * Give a way, whose state is frozen or which is empty, to a key.
+ * Give a way, whose state is frozen, to a key; len bytes of its name are kept.
  */
 static void
-give_way(uint64 way, const PlatSlotKey *key, uint64 state, uint64 epoch)
+give_way(uint64 way, const PlatSlotKey *key, int len, uint64 state,
+		 uint64 epoch)
 {
 	PlatSlot   *slot = &plat_slots.slots[way];
 	SlotRest   *rest = &rests[way];
@@ -230,26 +236,35 @@ give_way(uint64 way, const PlatSlotKey *key, uint64 state, uint64 epoch)
 	pg_atomic_write_u32(&rest->last_denied, 0);
 	rest->other_state = 0;
 	rest->other_epoch = 0;
-	put_name(rest, MyDatabaseId, key->space, key->name,
-			 pg_mbcliplen(key->name, (int) key->len, PLAT_SLOT_NAME_MAX));
+	put_name(rest, MyDatabaseId, key->space, key->name, len);
 	pg_write_barrier();
 	pg_atomic_write_u64(&slot->tag, key->hash);
 	thaw(slot, state);
 }
 
 /*
- * What is lost with a way: both of its epochs count.
+ * What is lost with a way that has this state: both of its epochs count.
  */
 static uint64
-worth_of(uint64 way, PlatSlotWorth worth, void *arg)
+worth_of(uint64 way, uint64 state, PlatSlotWorth worth, void *arg)
 {
-	PlatSlot   *slot = &plat_slots.slots[way];
-	uint64		present = worth(pg_atomic_read_u64(&slot->state),
-								pg_atomic_read_u64(&slot->epoch), arg);
-	uint64		other = rests[way].other_epoch == 0 ? 0 :
-		worth(rests[way].other_state, rests[way].other_epoch, arg);
+	SlotRest   *rest = &rests[way];
+	uint64		present = worth(rest->space, state,
+								pg_atomic_read_u64(&plat_slots.slots[way].epoch),
+								arg);
+	uint64		other = rest->other_epoch == 0 ? 0 :
+		worth(rest->space, rest->other_state, rest->other_epoch, arg);
 
 	return Max(present, other);
+}
+
+/*
+ * As a PlatSlotWorth: all may go.
+ */
+static uint64
+worth_nothing(uint8 space, uint64 state, uint64 epoch, void *arg)
+{
+	return 0;
 }
 
 /*
@@ -261,7 +276,7 @@ evict(uint64 way, uint64 at_most, PlatSlotWorth worth, void *arg)
 {
 	PlatSlot   *slot = &plat_slots.slots[way];
 	uint64		state = freeze(slot);
-	uint64		lost = worth(state, pg_atomic_read_u64(&slot->epoch), arg);
+	uint64		lost = worth_of(way, state, worth, arg);
 
 	if (lost > at_most)
 	{
@@ -295,11 +310,11 @@ empty_way(uint64 hash)
 
 /*
  * A way for a new entry of a hash: an empty one, or that of the entry that
- * is worth least, if it is worth nothing or may_evict.  -1 if there is none.
- * The state of a way that is returned is frozen, or nobody knows the way.
+ * is worth least, if it is worth no more than expendable.  -1 if there is
+ * none.  The state of a way that is returned is frozen.
  */
 static int64
-find_way(uint64 hash, bool may_evict, PlatSlotWorth worth, void *arg,
+find_way(uint64 hash, uint64 expendable, PlatSlotWorth worth, void *arg,
 		 uint64 *least)
 {
 	uint64		first = plat_slots_first(hash);
@@ -314,7 +329,8 @@ find_way(uint64 hash, bool may_evict, PlatSlotWorth worth, void *arg,
 		*least = PG_UINT64_MAX;
 		for (uint64 way = first; way < first + WAYS; way++)
 		{
-			uint64		value = worth_of(way, worth, arg);
+			uint64		state = pg_atomic_read_u64(&plat_slots.slots[way].state);
+			uint64		value = worth_of(way, state, worth, arg);
 
 			if (value < *least)
 			{
@@ -322,7 +338,7 @@ find_way(uint64 hash, bool may_evict, PlatSlotWorth worth, void *arg,
 				victim = way;
 			}
 		}
-		if (*least > 0 && !may_evict)
+		if (*least > expendable)
 			return -1;
 		if (evict(victim, *least, worth, arg))
 			return (int64) victim;
@@ -336,10 +352,13 @@ find_way(uint64 hash, bool may_evict, PlatSlotWorth worth, void *arg,
  */
 PlatSlot *
 plat_slots_insert(const PlatSlotKey *key, uint64 state, uint64 epoch,
-				  bool may_evict, PlatSlotWorth worth, void *arg,
+				  uint64 expendable, PlatSlotWorth worth, void *arg,
 				  uint64 *least)
 {
 	LWLock	   *lock = lock_of(key->hash);
+	int			clipped = pg_mbcliplen(key->name, (int) key->len,
+									   PLAT_SLOT_NAME_MAX);
+	int			len = Min(clipped, (int) key->len);
 	PlatSlot   *slot;
 	int64		way;
 
@@ -347,10 +366,10 @@ plat_slots_insert(const PlatSlotKey *key, uint64 state, uint64 epoch,
 	slot = plat_slots_find(key->hash);
 	if (slot == NULL)
 	{
-		way = find_way(key->hash, may_evict, worth, arg, least);
+		way = find_way(key->hash, expendable, worth, arg, least);
 		if (way >= 0)
 		{
-			give_way(way, key, state, epoch);
+			give_way(way, key, len, state, epoch);
 			slot = &plat_slots.slots[way];
 		}
 		else
@@ -363,7 +382,9 @@ plat_slots_insert(const PlatSlotKey *key, uint64 state, uint64 epoch,
 /*
  * Turn an entry to another epoch.  The state of the epoch it comes from is
  * kept, and found again if the entry is turned back; that of any third is
- * forgotten.  Does nothing if the entry is not there any more.
+ * forgotten.  A later epoch begins with 0, an earlier one that is forgotten
+ * with the state that there is: as if it had been counted in it.  Does nothing
+ * if the entry is not there any more.
  */
 void
 plat_slot_turn(PlatSlot *slot, uint64 hash, uint64 epoch)
@@ -379,7 +400,9 @@ plat_slot_turn(PlatSlot *slot, uint64 hash, uint64 epoch)
 	if (pg_atomic_read_u64(&slot->tag) == hash && present != epoch)
 	{
 		state = freeze(slot);
-		next = rest->other_epoch == epoch ? rest->other_state : 0;
+		next = epoch > present ? 0 : state;
+		if (rest->other_epoch == epoch)
+			next = rest->other_state;
 		rest->other_epoch = present;
 		rest->other_state = state;
 		pg_atomic_write_u64(&slot->epoch, epoch);
@@ -413,19 +436,40 @@ plat_slots_clear(uint64 hash, uint64 state, uint64 epoch)
 }
 
 /*
- * The seed of the hashes, which belongs to whatever stores them.
+ * Take all entries of a database in a space out of the table, whatever they
+ * are worth. Returns how many there were.
  */
-uint64
-plat_slots_seed(void)
+int64
+plat_slots_remove(Oid database, uint8 space)
 {
-	return plat_slots.seed;
+	int64		removed = 0;
+
+	for (uint64 set = 0; set < table->sets; set++)
+	{
+		LWLock	   *lock = &table->locks[set % STRIPES].lock;
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		for (uint64 way = set * WAYS; way < (set + 1) * WAYS; way++)
+		{
+			PlatSlot   *slot = &plat_slots.slots[way];
+
+			if (pg_atomic_read_u64(&slot->tag) == 0 ||
+				rests[way].database != database || rests[way].space != space)
+				continue;
+			(void) evict(way, PG_UINT64_MAX, worth_nothing, NULL);
+			pg_atomic_write_u64(&slot->tag, 0);
+			removed++;
+		}
+		LWLockRelease(lock);
+	}
+	return removed;
 }
 
 /*
  * Take another seed, while the table is still empty and nobody else has it.
  */
 void
-plat_slots_set_seed(uint64 seed)
+plat_slots_set_seed(PlatSeed seed)
 {
 	table->seed = seed;
 	plat_slots.seed = seed;
@@ -445,8 +489,8 @@ plat_slots_restore(const PlatSlotCopy *copy)
 	if (way < 0)
 		return false;
 	slot = &plat_slots.slots[way];
-	pg_atomic_write_u64(&slot->state, copy->state);
 	pg_atomic_write_u64(&slot->epoch, copy->epoch);
+	pg_atomic_write_u64(&slot->state, copy->state);
 	rests[way].other_state = copy->other_state;
 	rests[way].other_epoch = copy->other_epoch;
 	put_name(&rests[way], copy->database, copy->space, copy->name, copy->len);
@@ -460,13 +504,15 @@ plat_slots_restore(const PlatSlotCopy *copy)
 void
 plat_slots_reset_counts(Oid database)
 {
-	for (uint64 way = 0; way < table->sets * WAYS; way++)
+	for (uint64 set = 0; set < table->sets; set++)
 	{
-		LWLock	   *lock = &table->locks[way / WAYS % STRIPES].lock;
+		LWLock	   *lock = &table->locks[set % STRIPES].lock;
 
 		LWLockAcquire(lock, LW_SHARED);
-		if (rests[way].database == database)
+		for (uint64 way = set * WAYS; way < (set + 1) * WAYS; way++)
 		{
+			if (rests[way].database != database)
+				continue;
 			pg_atomic_write_u64(&plat_slots.slots[way].allowed, 0);
 			pg_atomic_write_u64(&rests[way].denied, 0);
 			pg_atomic_write_u32(&rests[way].last_denied, 0);
@@ -538,12 +584,14 @@ copy_slot(uint64 way, PlatSlotCopy *copy)
 
 /*
  * Copy the entries of one stripe to an array of plat_slots_stripe_size();
- * returns how many there are.  The postmaster cannot wait for locks and needs
- * none when all others are gone; an entry that one of them was changing when
- * it was killed is left out.
+ * returns how many there are.  only_epochs leaves those out that are not
+ * counted by epochs.  The postmaster cannot wait for locks and needs none when
+ * all others are gone; an entry that one of them was changing when it was
+ * killed is left out.
  */
 int
-plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock)
+plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool only_epochs,
+					   bool lock)
 {
 	int			found = 0;
 
@@ -553,7 +601,10 @@ plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock)
 	{
 		for (uint64 way = set * WAYS; way < (set + 1) * WAYS; way++)
 		{
-			if (pg_atomic_read_u64(&plat_slots.slots[way].tag) == 0)
+			PlatSlot   *slot = &plat_slots.slots[way];
+
+			if (pg_atomic_read_u64(&slot->tag) == 0 ||
+				(only_epochs && pg_atomic_read_u64(&slot->epoch) == 0))
 				continue;
 			copy_slot(way, &copies[found]);
 			if (copies[found].state != PLAT_SLOT_FROZEN)

@@ -74,14 +74,15 @@ typedef struct PlatSlotCounts
  * What is lost with an entry: 0 if nothing.  The user's; called under a lock,
  * must not fail.
  */
-typedef uint64 (*PlatSlotWorth) (uint64 state, uint64 epoch, void *arg);
+typedef uint64 (*PlatSlotWorth) (uint8 space, uint64 state, uint64 epoch,
+								 void *arg);
 
 /* Where the table is in this process; slots.c says who may write what. */
 typedef struct PlatSlots
 {
 	PlatSlot   *slots;			/* NULL until the memory is adopted */
 	uint64		mask;			/* number of sets - 1 */
-	uint64		seed;			/* of hashes */
+	PlatSeed	seed;			/* of hashes */
 } PlatSlots;
 
 /* Ways of a set. */
@@ -90,24 +91,25 @@ typedef struct PlatSlots
 extern PlatSlots plat_slots;
 
 extern Size plat_slots_size(int slots);
-extern void plat_slots_fill(void *part, int slots, uint64 seed);
+extern void plat_slots_fill(void *part, Size size, PlatSeed seed);
 extern void plat_slots_adopt(void *part);
 extern PlatSlot *plat_slots_insert(const PlatSlotKey *key, uint64 state,
-								   uint64 epoch, bool may_evict,
+								   uint64 epoch, uint64 expendable,
 								   PlatSlotWorth worth, void *arg,
 								   uint64 *least);
 extern void plat_slot_deny(PlatSlot *slot, uint32 when);
 extern void plat_slots_settle(uint64 hash);
 extern void plat_slot_turn(PlatSlot *slot, uint64 hash, uint64 epoch);
 extern bool plat_slots_clear(uint64 hash, uint64 state, uint64 epoch);
-extern uint64 plat_slots_seed(void);
-extern void plat_slots_set_seed(uint64 seed);
+extern int64 plat_slots_remove(Oid database, uint8 space);
+extern void plat_slots_set_seed(PlatSeed seed);
 extern bool plat_slots_restore(const PlatSlotCopy *copy);
 extern void plat_slots_reset_counts(Oid database);
 extern PlatSlotCounts plat_slots_counts(void);
 extern int	plat_slots_stripes(void);
 extern int	plat_slots_stripe_size(void);
-extern int	plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock);
+extern int	plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies,
+								   bool only_epochs, bool lock);
 
 /*
  * The hash of a key: never 0, and the same for the same seed on machines of
@@ -117,8 +119,11 @@ extern int	plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool lock);
 static inline uint64
 plat_slots_hash(Oid database, uint8 space, const char *name, size_t len)
 {
-	uint64		seed = plat_slots.seed ^ (((uint64) database << 8) | space) *
-		UINT64CONST(0x9E3779B97F4A7C15);
+	PlatSeed	seed = {
+		plat_slots.seed.a ^ (((uint64) database << 8) | space) *
+		UINT64CONST(0x9E3779B97F4A7C15),
+		plat_slots.seed.b,
+	};
 	uint64		hash = plat_hash_bytes(name, len, seed);
 
 	return hash == 0 ? 1 : hash;
@@ -187,13 +192,15 @@ plat_slot_read(PlatSlot *slot, uint64 hash, uint64 *state, uint64 *epoch)
 
 /*
  * Swap a state that plat_slot_read() gave; false if it has changed, or the
- * entry has gone to another hash.
+ * entry has gone to another hash or epoch.
  */
 static inline bool
-plat_slot_swap(PlatSlot *slot, uint64 hash, uint64 state, uint64 next)
+plat_slot_swap(PlatSlot *slot, uint64 hash, uint64 epoch, uint64 state,
+			   uint64 next)
 {
 	return pg_atomic_compare_exchange_u64(&slot->state, &state, next) &&
-		pg_atomic_read_u64(&slot->tag) == hash;
+		pg_atomic_read_u64(&slot->tag) == hash &&
+		pg_atomic_read_u64(&slot->epoch) == epoch;
 }
 
 #endif							/* PLAT_SLOTS_H */

@@ -49,7 +49,7 @@ shmem_size(void)
 }
 
 static void
-shmem_fill(void *part)
+shmem_fill(void *part, Size size)
 {
 	pg_atomic_init_u32(&((PlatSharedWorker *) part)->pid, 0);
 }

@@ -104,6 +104,8 @@ SELECT round(remaining::numeric) FROM platpat.peek_rate_limit('one', 1e-5, 5);
 SELECT platpat.allow_requests('{same, same, same}', '{1e-5, 1e-5, 1e-5}', '{3, 3, 3}');
 SELECT platpat.allow_requests('{same, other}', '{1e-5, 1e-5}', '{3, 3}');
 SELECT round(remaining::numeric) FROM platpat.peek_rate_limit('other', 1e-5, 3);
+-- a full bucket gives its burst, whatever the rounding of costs
+SELECT platpat.allow_requests('{thirds, thirds, thirds}', '{3, 3, 3}', '{3, 3, 3}');
 SELECT platpat.allow_requests('{}', '{}', '{}');
 SELECT platpat.allow_requests('{a}', '{1, 2}', '{1}');
 SELECT platpat.allow_requests('{a, NULL}', '{1, 2}', '{1, 1}');
@@ -172,6 +174,7 @@ SELECT platpat.refund_rate_limit('x', 1, 1, -1);
 SELECT platpat.reset_rate_limit('');
 SELECT platpat.reset_rate_limit(NULL::text);
 -- long and strange keys are keys like any other
+SELECT platpat.allow_request('D-aaaEaa', 1, 1, 1, '1 day'), platpat.allow_request(U&'\00ACrx`\00BE)', 1, 1, 1, '1 day');
 SELECT platpat.allow_request(repeat('x', 1000000), 1, 1, 1, '1 day'), platpat.allow_request(repeat('x', 1000000), 1, 1, 1, '1 day'),
 	platpat.allow_request(repeat('x', 999999), 1, 1, 1, '1 day');
 SELECT platpat.allow_request(E'\u202e\u0301 '';--\n', 1, 1, 1, '1 day'), platpat.allow_request(' ', 1, 1, 1, '1 day');
@@ -220,6 +223,8 @@ SELECT platpat.rate_limit_headers(true, 1e300, '0', '0', 1e299, 1e300);
 SELECT platpat.rate_limit_headers(NULL, 1, '0', '0', 10, 20);
 SELECT platpat.rate_limit_headers(true, NULL, '0', '0', 10, 20);
 SELECT platpat.rate_limit_headers(true, 'NaN', '0', '0', 10, 20);
+SELECT platpat.rate_limit_headers(true, 1, '0', '-1 s', 10, 20);
+SELECT platpat.rate_limit_headers(false, 1, '-1 s', '0', 10, 20);
 SELECT platpat.rate_limit_headers(true, 1, '0', '0', 0, 20);
 SELECT platpat.rate_limit_headers(true, 1, '0', '0', 10, 20, '1 s', 'a"b');
 SELECT platpat.rate_limit_headers(true, 1, '0', '0', 10, 20, '1 s', 'täglich');
@@ -234,4 +239,7 @@ FROM platpat.stat_rate_limits WHERE key = 'burst';
 SELECT platpat.reset_stats();
 SELECT allowed, denied, last_denied IS NOT NULL AS was_denied, debt > '19 days' AS has_debt
 FROM platpat.stat_rate_limits WHERE key = 'burst';
+SELECT platpat.reset_rate_limits() > 30 AS many;
+SELECT count(*) FROM platpat.stat_rate_limits;
+SELECT platpat.allow_request('burst', 1, 20, 20, '1 day');
 SELECT name, labels, type FROM platpat.metrics() WHERE name LIKE 'platpat_limit%' ORDER BY name, labels;

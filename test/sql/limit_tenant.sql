@@ -152,6 +152,17 @@ SELECT * FROM platpat.removed_defaults WHERE table_name = 'tiers';
 UPDATE platpat.tiers SET tier = 'free' WHERE tier = 'gratis';
 SELECT * FROM platpat.removed_defaults WHERE table_name = 'tiers';
 
+-- a tenant whose tier nobody has made, as it may be in the middle of a restore
+INSERT INTO platpat.tenants (tenant, tier) VALUES ('limit-2', 'no such tier');
+SELECT platpat.allow_tenant_request();
+DELETE FROM platpat.tenants WHERE tenant = 'limit-2';
+-- a tier that is renamed keeps its tenants
+SELECT platpat.set_tier('limit-2', 'free rate');
+UPDATE platpat.tiers SET tier = 'free rate 2' WHERE tier = 'free rate';
+SELECT tier FROM platpat.tenants WHERE tenant = 'limit-2';
+DELETE FROM platpat.tiers WHERE tier = 'free rate 2';
+UPDATE platpat.tiers SET tier = 'free rate' WHERE tier = 'free rate 2';
+DELETE FROM platpat.tenants WHERE tenant = 'limit-2';
 -- bad rows
 INSERT INTO platpat.tiers (tier, rate, burst) VALUES ('bad', 0, 1);
 INSERT INTO platpat.tiers (tier, rate, burst) VALUES ('bad', 'NaN', 1);
@@ -169,7 +180,7 @@ INSERT INTO platpat.tiers (tier) VALUES ('');
 INSERT INTO platpat.tiers (tier) VALUES (NULL);
 INSERT INTO platpat.tiers (tier) VALUES (repeat('x', 256));
 INSERT INTO platpat.tiers (tier) VALUES ('slow');
-INSERT INTO platpat.tenants (tenant, tier) VALUES ('limit-3', 'no such tier');
+INSERT INTO platpat.tenants (tenant, per) VALUES ('limit-3', '1 day');
 INSERT INTO platpat.tenants (tenant) VALUES ('a/b');
 INSERT INTO platpat.tenants (tenant) VALUES ('');
 INSERT INTO platpat.tenants (tenant, burst) VALUES ('limit-3', 1);
@@ -205,6 +216,7 @@ FROM unnest('{hour,day,week,month}'::text[]) AS unit, platpat.quota_window(unit,
 SELECT (platpat.quota_window('month', 'UTC', '2028-02-29 23:59:59.999999+00')).*;
 SELECT (platpat.quota_window('week', 'UTC', '2027-01-01 00:00+00')).*;
 SELECT (platpat.quota_window('day', 'UTC', '0044-03-15 00:00+00 BC')).*;
+SELECT (platpat.quota_window('day', 'America/Havana', moment)).* FROM unnest('{2025-11-02 03:59Z, 2025-11-02 04:00Z, 2025-11-02 05:00Z}'::timestamptz[]) AS moment;
 SELECT platpat.quota_window('year');
 SELECT platpat.quota_window('day', 'nowhere');
 SELECT platpat.quota_window('day', 'UTC', 'infinity');

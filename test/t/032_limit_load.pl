@@ -170,6 +170,19 @@ query(q(SET platpat.allow_bypass_role = on; SELECT platpat.set_tenant('load', fa
 query($flood =~ s/flood/again/r);
 is(query(q(SELECT used FROM platpat.quota_usage WHERE tenant = 'load')), 3333, 'a quota outlives a flood of keys');
 
+# Nor do keys take the place of a tenant, however long they owe.
+query(q(INSERT INTO platpat.tiers (tier, rate, burst, per) VALUES ('flooded', 1, 5, '1 day'); SELECT platpat.set_tier('flooded', 'flooded')));
+my $attack = q(SELECT count(*) FROM generate_series(1, 10240) AS g WHERE platpat.allow_request('junk %s ' || g, 1, 3e9, 3e9));
+my $victim = q(SET platpat.allow_bypass_role = on; SELECT platpat.set_tenant('flooded', false);
+	SELECT count(*) FROM generate_series(1, 10) WHERE platpat.allow_tenant_request());
+my $served = 0;
+for my $round (1 .. 5)
+{
+	value_as($node, 'app', sprintf $attack, $round);
+	$served += (split /\n/, query($victim))[-1];
+}
+is($served, 5, 'a flood of keys frees no tenant of its limit');
+
 $node->append_conf('postgresql.conf', 'platpat.limit_on_full = deny');
 $node->restart;
 my $passed = query($flood);
@@ -177,6 +190,7 @@ ok($passed > 900 && $passed <= 1024, "deny: no more than there is place for ($pa
 is(figure('refused_total', '{}'), 10240 - $passed, 'deny: the others are counted');
 is(query(q(SELECT count(*) FROM generate_series(1, 100) AS g, platpat.consume_rate_limit('more ' || g, 1, 1, 1, '30 days') AS r
 	WHERE NOT r.allowed AND r.retry_after > '29 days')), 100, 'deny: a new key has to wait for a place');
+is((split /\n/, query($victim))[-1], 5, 'deny: a tenant finds its place all the same');
 refused_as($node, 'app', q(SELECT platpat.enforce_rate_limit('more ' || g, 1, 1, 1, '30 days') FROM generate_series(1, 100) AS g), '54000', 'deny: an error says that the table is full');
 
 $node->append_conf('postgresql.conf', 'platpat.limit_on_full = allow');
