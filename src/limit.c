@@ -677,7 +677,7 @@ array_arg(FunctionCallInfo fcinfo, int argno, const char *what, Oid type,
  * One of the charges of allow_requests().
  */
 static PlatCharge
-make_charge(text *key, const PlatRate *rate, double cost)
+make_charge(text * key, const PlatRate *rate, double cost)
 {
 	PlatCharge	charge = {0};
 

@@ -120,7 +120,7 @@ plat_quota_units(double tokens)
 	double		exact = tokens * PLAT_QUOTA_UNIT;
 	double		whole = rint(exact);
 	double		units = fabs(exact - whole) <= 4 * DBL_EPSILON * exact ?
-		whole : ceil(exact);
+	whole : ceil(exact);
 
 	if (units >= (double) PLAT_QUOTA_MAX * PLAT_QUOTA_UNIT)
 		return PLAT_QUOTA_MAX * PLAT_QUOTA_UNIT;

@@ -251,7 +251,7 @@ read_row(Oid relid, const char *key, LimitRow *limits)
 static LimitRow
 read_limits(const char *tenant)
 {
-	LimitRow	own = {.rate = get_float8_nan(), .burst = get_float8_nan()};
+	LimitRow	own = {.rate = get_float8_nan(),.burst = get_float8_nan()};
 	LimitRow	limits;
 	bool		is_registered;
 
@@ -742,7 +742,7 @@ static void
 check_limits(const TriggerData *trigger, HeapTuple row)
 {
 	Relation	rel = trigger->tg_relation;
-	LimitRow	limits = {.rate = 1, .burst = 1, .per_ns = 1e9, .zone = "UTC"};
+	LimitRow	limits = {.rate = 1,.burst = 1,.per_ns = 1e9,.zone = "UTC"};
 	PlatRate	rate;
 	Datum		value;
 

@@ -86,19 +86,19 @@ check_settings(const char *algorithm, const char *hash, double virtual_nodes,
 	if (algorithm == NULL || !plat_ring_parse_algorithm(algorithm,
 														&parsed_algorithm))
 		plat_refuse_value(psprintf("unknown algorithm \"%s\"",
-							  algorithm ? plat_clip(algorithm) : "null"),
-					 "Algorithms are md5, ketama, rendezvous, maglev, jump and modulo.");
+								   algorithm ? plat_clip(algorithm) : "null"),
+						  "Algorithms are md5, ketama, rendezvous, maglev, jump and modulo.");
 	if (hash == NULL || !plat_ring_parse_hash(hash, &parsed_hash))
 		plat_refuse_value(psprintf("unknown hash \"%s\"",
-							  hash ? plat_clip(hash) : "null"),
-					 "Hashes are xxh64 and partition.");
+								   hash ? plat_clip(hash) : "null"),
+						  "Hashes are xxh64 and partition.");
 	if (!(virtual_nodes >= 1 && virtual_nodes <= MAX_VIRTUAL_NODES))
 		plat_refuse_value(psprintf("virtual_nodes is %g", virtual_nodes),
-					 "It is a number from 1 to 10000.");
+						  "It is a number from 1 to 10000.");
 	if (!(table_size >= MIN_TABLE_SIZE && table_size <= MAX_TABLE_SIZE) ||
 		!plat_ring_is_prime((int) table_size))
 		plat_refuse_value(psprintf("table_size is %g", table_size),
-					 "It is a prime number from 65537 to 16777216.");
+						  "It is a prime number from 65537 to 16777216.");
 }
 
 /*
@@ -246,16 +246,16 @@ check_shard_row(const TriggerData *trigger, HeapTuple row,
 	plat_ring_check_name("shard", plat_row_text(trigger, row, "shard"));
 	if (!(weight >= 0 && weight <= MAX_WEIGHT))
 		plat_refuse_value(psprintf("weight is %g", weight),
-					 "It is a number from 0 to 1000000.");
+						  "It is a number from 0 to 1000000.");
 	if (weight != 1 && plat_ring_has_order(algorithm))
 		plat_refuse_value(psprintf("weight is %g", weight),
-					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
+						  "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
 	if (position == NULL)
 		return plat_row_with(trigger, row, "position",
-						  Int32GetDatum(next_position(plat_row_text(trigger, row, "ring"))));
+							 Int32GetDatum(next_position(plat_row_text(trigger, row, "ring"))));
 	if (atoi(position) < 0)
 		plat_refuse_value(psprintf("position is %s", position),
-					 "Positions begin with 0.");
+						  "Positions begin with 0.");
 	return row;
 }
 
@@ -371,7 +371,7 @@ check_rings(void)
 	if (strcmp(plat_sql_value(0, 2), "jump") == 0 ||
 		strcmp(plat_sql_value(0, 2), "modulo") == 0)
 		plat_refuse_value(psprintf("ring \"%s\" has weights", ring),
-					 "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
+						  "Algorithms jump and modulo know no weights; md5, ketama, rendezvous and maglev do.");
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("ring \"%s\" is too large", ring),

@@ -253,7 +253,7 @@ worth_of(uint64 way, uint64 state, PlatSlotWorth worth, void *arg)
 								pg_atomic_read_u64(&plat_slots.slots[way].epoch),
 								arg);
 	uint64		other = rest->other_epoch == 0 ? 0 :
-		worth(rest->space, rest->other_state, rest->other_epoch, arg);
+	worth(rest->space, rest->other_state, rest->other_epoch, arg);
 
 	return Max(present, other);
 }
