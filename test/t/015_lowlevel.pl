@@ -211,8 +211,8 @@ $_->quit for $landlord, $other;
 # --------------------------------------------------------- nasty arguments
 
 # What the functions may answer, and nothing else.
-my %allowed = map { $_ => 1 } qw(00000 0A000 22004 22023 23502 39P01 3F000 42501 42703 42704
-	42710 42809 42P01 54000 55000);
+my %allowed = map { $_ => 1 } qw(00000 0A000 22004 22008 22023 23502 39P01 3F000 42501 42703 42704
+	42710 42809 42P01 53400 54000 55000);
 
 my @nasty_text = (
 	'NULL', q{''}, q{' '}, q{repeat(repeat('x', 1024), 10240)}, q{repeat(repeat('/', 1024), 10240)},
@@ -228,6 +228,11 @@ my %nasty = (
 	integer => [ qw(NULL 0 1 -1 65537 2147483647 (-2147483648)) ],
 	bigint => [ qw(NULL 0 -1 9223372036854775807 (-9223372036854775808)) ],
 	boolean => [ qw(NULL true false) ],
+	'double precision' => [ qw(NULL 0 1 -1 0.1 1e-308 5e-324 1e9 1e15 1e308 -1e308), q{'-0'}, q{'NaN'}, q{'Infinity'}, q{'-Infinity'} ],
+	'double precision[]' => [ 'NULL', q('{}'), q('{NULL}'), q('{1,1}'), q('{1,NULL}'), q('{NaN,1}'), q('{Infinity,-1}'), q('{{1,1},{1,1}}'),
+		q{array_fill(1::float8, ARRAY[100000])} ],
+	interval => [ 'NULL', map { "'$_'" } '0', '-1 s', '1 us', '1 month', '-1 month 30 days', '100 years', '178000000 years', '-178000000 years' ],
+	'timestamp with time zone' => [ 'NULL', map { "'$_'" } qw(infinity -infinity), '4713-01-01 BC', '294276-12-31 23:59:59Z', '2026-03-29 01:00Z' ],
 	regclass => [ 'NULL', '0::oid', '4294967295::oid', '1::oid',
 		map { "'$_'" } qw(item mine mine_n_key mine_seen mine_seq mine_type pg_class pg_toast.pg_toast_1255 mine_part
 		mine_part_1 mine_temp mine_stored mine_foreign platpat.protections platpat.protected_tables pg_policies), q{"mine ""''%s"} ],
@@ -266,15 +271,20 @@ my $temp = 'CREATE TEMP TABLE mine_temp (tenant_id text)';
 sub argument_lists
 {
 	my @types = @_;
-	my %harmless = (text => q{'a'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'}, regnamespace => q{'own'}, boolean => 'true');
+	my %harmless = (text => q{'a'}, uuid => q{'00000000-0000-0000-0000-000000000000'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'}, regnamespace => q{'own'}, boolean => 'true',
+		'double precision' => '1', 'double precision[]' => q('{1,1}'), interval => q{'0.01 s'}, 'timestamp with time zone' => q{'2026-01-01Z'});
 	my @lists = ([]);
+	my $combinations = 1;
 
-	for my $type (@types)
+	$combinations *= @{ $nasty{$_} || die "no values of type $_" } for @types;
+	if ($combinations <= 100)
 	{
-		my $values = $nasty{$type} or die "no values of type $type";
-		@lists = map { my $list = $_; map { [ @$list, "($_)::$type" ] } @$values } @lists;
+		for my $type (@types)
+		{
+			@lists = map { my $list = $_; map { [ @$list, "($_)::$type" ] } @{ $nasty{$type} } } @lists;
+		}
+		return @lists;
 	}
-	return @lists if @lists <= 100;
 	my @plain = map { "($harmless{$_})::$_" } @types;
 	die "no harmless value of type $_" for grep { !defined $harmless{$_} } @types;
 	return map {
