@@ -125,6 +125,28 @@ steady_ok('batch', 'two tenants, undone by ROLLBACK TO', 'CALL undone(%d, 2)', 1
 steady_ok('landlord', 'protect() of a protected table', q{DO $$ BEGIN
 	FOR i IN 1 .. %d LOOP PERFORM platpat.protect('item'); END LOOP; END $$}, 200, 2_000);
 
+steady_ok('app', 'rate limits of many keys', q{
+	SELECT count(*) FILTER (WHERE platpat.allow_request('key ' || n, 1, 1)), count(platpat.consume_rate_limit(n, 1, 1)),
+		count(*) FILTER (WHERE platpat.allow_statement('key ' || n % 100, 1, 1)), count(platpat.peek_rate_limit('key ' || n, 1, 1)),
+		count(*) FILTER (WHERE platpat.allow_requests(ARRAY['key ' || n, 'k'], '{1,1}', '{1,1}'))
+	FROM generate_series(1, %d) n}, 10_000, $many);
+steady_ok('app', 'statements that are charged once', q{DO $$ BEGIN
+	FOR i IN 1 .. %d LOOP
+		PERFORM platpat.allow_statement('statement', 1, 1), platpat.allow_statement(i, 1, 1);
+	END LOOP; END $$}, 1_000, 100_000);
+steady_ok('app', 'limits of the tenant', q{
+	SELECT platpat.set_tenant('acme', false);
+	SELECT count(*) FILTER (WHERE platpat.allow_tenant_request()), count(platpat.consume_tenant_limit(0.1)), count(platpat.peek_tenant_limit())
+	FROM generate_series(1, %d)}, 10_000, $many);
+steady_ok('app', 'refusals', q{DO $$ BEGIN
+	FOR i IN 1 .. %d LOOP
+		BEGIN
+			PERFORM platpat.enforce_rate_limit('refused', 1, 1);
+			PERFORM platpat.allow_statement('refused', 1, 1), 1 / 0;
+		EXCEPTION WHEN OTHERS THEN
+		END;
+	END LOOP; END $$}, 1_000, 50_000);
+
 # ------------------------------------------------------- races with a DROP
 
 my ($landlord, $other) = map { PlatSession->of($node, 'landlord') } 1, 2;
