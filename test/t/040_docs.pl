@@ -37,7 +37,7 @@ my @pages = map { s{^\Q@{[ tree() ]}\E/*}{}r } grep { -f }
   (tree('README.md'), tree('README.ru.md'), tree('src/README.md'),
 	sort(glob(tree('docs/*.md')), glob(tree('docs/ru/*.md'))));
 for my $name (qw(README.md README.ru.md src/README.md docs/ru/README.md docs/ru/isolation.md),
-	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring admin settings))
+	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit admin settings))
 {
 	ok(-f tree($name), "there is $name");
 }
@@ -456,7 +456,7 @@ for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md')
 	my @lines = split /\n/, read_text(tree($name));
 	cmp_ok(scalar @lines, '<=', 250, "$name has at most 250 lines");
 }
-for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring))
+for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring limit))
 {
 	my @pattern = qw(Проблема Решение Диаграмма Код Плюсы Минусы);
 	push @pattern, 'Когда использовать', 'Метрики';
@@ -522,11 +522,16 @@ for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md', 'docs/settings.m
 	is_deeply(\%row, \%want, "$name: settings are those of pg_settings") or diag(explain \%row);
 }
 
-# README: | `f(arguments)` | result | who, where PUBLIC means every role |
+# README: | `f(arguments)`, `g(arguments)` | result | who, where PUBLIC means every
+# role |
 for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md')
 {
-	my %row = map { /^\| `(\w+)\(.*?\)` \| .*? \| (PUBLIC)?/ ? ($1 => $2 ? 't' : 'f') : () }
-	  split /\n/, read_text(tree($name));
+	my %row;
+	for my $line (split /\n/, read_text(tree($name)))
+	{
+		my ($functions, $who) = $line =~ /^\| (`\w+\([^|]*) \| .*? \| (PUBLIC)?/ or next;
+		$row{$_} = $who ? 't' : 'f' for $functions =~ /`(\w+)\(/g;
+	}
 	my %want = map { split / / } rows(q{
 		SELECT DISTINCT proname || ' ' || has_function_privilege('public', oid, 'EXECUTE')::text::char
 		FROM pg_proc WHERE pronamespace = 'platpat'::regnamespace
