@@ -4,9 +4,14 @@ Each alternative has a session of its own.  Rounds are interleaved, so that a
 busy machine slows all alternatives alike, and medians are compared.  The clock
 is the CPU time of the backend's process, read from outside to the nanosecond.
 """
+import glob
 import math
+import os
+import re
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 import psycopg2
@@ -208,11 +213,135 @@ def growth():
     return worst_share, worst_move, astray
 
 
+def admin(sql):
+    """Run SQL as a superuser; the rows."""
+    connection = psycopg2.connect(host=HOST, dbname="bench", user="postgres")
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(sql)
+    rows = cursor.fetchall() if cursor.description else None
+    connection.close()
+    return rows
+
+
+def limit_calls():
+    title("Rate limits: CPU of a call, 1,000,000 rows")
+    for name, result in (("noop", "boolean"), ("noop_row", "record")):
+        admin(f"CREATE FUNCTION {name}(text, float8, float8, float8 DEFAULT 1, interval DEFAULT '1 s'"
+              f"{', OUT a boolean, OUT b float8' if result == 'record' else ''})"
+              f" RETURNS {result} LANGUAGE c VOLATILE AS '{HOST}/noop.so', '{name}'")
+    admin(f"CREATE FUNCTION noop(float8) RETURNS boolean LANGUAGE c VOLATILE AS '{HOST}/noop.so', 'noop'")
+    calls = {
+        # call: (what it is, its no-op, table)
+        "platpat.allow_request('hot', 1e9, 1e9)": ("one key", "noop('hot', 1e9, 1e9)"),
+        "platpat.allow_request(key, 1e9, 1e9)": ("100,000 keys at random", "noop(key, 1e9, 1e9)"),
+        "platpat.allow_request('denied', 1e-6, 1)": ("one key, refused", "noop('denied', 1e-6, 1)"),
+        "platpat.consume_rate_limit('hot', 1e9, 1e9)": ("one key, a row", "noop_row('hot', 1e9, 1e9)"),
+        "platpat.allow_statement('hot', 1e9, 1e9)": ("one key, charged once", "noop('hot', 1e9, 1e9)"),
+        "platpat.allow_tenant_request(1)": ("rate and daily quota of the tenant", "noop(1)"),
+    }
+    names = [*calls, *{noop for _, noop in calls.values()}]
+    # key is fetched in each of them
+    taken = measure({n: f"SELECT count({n}), count(key) FROM requests" for n in names}, SMALL, calls=KEYS)
+    more = {n: (taken[n] - taken[noop]) * 1000 for n, (_, noop) in calls.items()}
+    table(("call", "", "ns a row", "ns more than a function that does nothing"),
+          *((f"`{n}`", calls[n][0], f"{taken[n] * 1000:.0f}", f"{more[n]:.0f}") for n in calls))
+    return list(more.values())
+
+
+def pgbench(script, *options):
+    """The output of pgbench."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        return subprocess.run(["pgbench", "-n", "-M", "prepared", "-h", HOST, "-U", "postgres", "-f", file.name,
+                               *options, "bench"], check=True, capture_output=True, text=True).stdout
+
+
+def ended_cpu(postmaster):
+    """Seconds of CPU of all the server's processes that have ended."""
+    with open(f"/proc/{postmaster}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def limit_statements():
+    title("Rate limits: `pgbench -M prepared`, one client, 100,000 statements")
+    with open(admin("SHOW data_directory")[0][0] + "/postmaster.pid") as pidfile:
+        postmaster = int(pidfile.readline())
+    scripts = {"SELECT 1": "SELECT 1;", "allow_request": "SELECT platpat.allow_request('hot', 1e9, 1e9);"}
+    taken = {name: [] for name in scripts}
+    for _ in range(max(3, ROUNDS // 4)):
+        for name, script in scripts.items():
+            before = ended_cpu(postmaster)
+            pgbench(script, "-t", "100000")
+            time.sleep(0.1)
+            taken[name].append((ended_cpu(postmaster) - before) * 10)
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    more = medians["allow_request"] - medians["SELECT 1"]
+    table(("statement", "µs of backend CPU", "more"),
+          ("`SELECT 1`", f"{medians['SELECT 1']:.1f}", "0"),
+          ("`SELECT platpat.allow_request('hot', 1e9, 1e9)`", f"{medians['allow_request']:.1f}", f"{more:.1f}"))
+    return more
+
+
+def limit_hot_tenant():
+    title("Rate limits: one busy tenant, 16 clients, transactions of 5 ms")
+    limiters = {
+        "no limiter": "SELECT 1;",
+        "`platpat.allow_request`": "SELECT platpat.allow_request('hot', 1e9, 1e9);",
+        "a row, by UPDATE": "UPDATE buckets SET filled_at = clock_timestamp(), tokens = least(1e9, tokens"
+                            " + extract(epoch FROM clock_timestamp() - filled_at)::float8 * 1e9) - 1"
+                            " WHERE key = 'hot' RETURNING tokens >= 0;",
+    }
+    taken = {name: [] for name in limiters}
+    for _ in range(3):
+        for name, limiter in limiters.items():
+            out = pgbench(f"BEGIN;\n{limiter}\nSELECT pg_sleep(0.005);\nCOMMIT;\n", "-c", "16", "-j", "2", "-T", "4")
+            taken[name].append(float(re.search(r"tps = ([\d.]+)", out)[1]))
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    table(("limiter", "transactions a second", "of those without"),
+          *((n, f"{t:,.0f}", f"{t / medians['no limiter']:.1%}") for n, t in medians.items()))
+    return medians["`platpat.allow_request`"] / medians["no limiter"]
+
+
+def limit_flush():
+    title("Quotas on disk: 50,000 of them in use, one changed each second")
+    admin("SET platpat.allow_bypass_role = on; SET platpat.tenant_switching = 'free';"
+          "SELECT count(platpat.allow_tenant_request()) FROM generate_series(1, 50000) AS i,"
+          " LATERAL (SELECT platpat.set_tenant('quota-' || i, false)) AS s")
+    worker = next(int(path.split("/")[2]) for path in glob.glob("/proc/[0-9]*/cmdline")
+                  if "platpat worker" in open(path).read())
+    clock, seconds = (~worker << 3) | 2, 5
+    before = time.clock_gettime(clock)
+    for _ in range(seconds):
+        admin("SET platpat.allow_bypass_role = on; SELECT platpat.set_tenant('quota-1', false); SELECT platpat.allow_tenant_request()")
+        time.sleep(1)
+    cpu = (time.clock_gettime(clock) - before) * 1000 / seconds
+    size = os.path.getsize(admin("SHOW data_directory")[0][0] + "/pg_stat/platpat_limit.stat")
+    table(("", ""), ("CPU of the worker, ms a second", f"{cpu:.1f}"), ("file, MB", f"{size / 1e6:.1f}"))
+
+
+def limits():
+    hot, random, _, row, *_ = limit_calls()
+    statement, tenant = limit_statements(), limit_hot_tenant()
+    limit_flush()
+    return (("`allow_request`, one key, over a function that does nothing", f"{hot:.0f} ns", "<= 45 ns", seen(hot <= 45)),
+            ("the same with 100,000 keys", f"{random:.0f} ns", "<= 100 ns", seen(random <= 100)),
+            ("`consume_rate_limit`, one key", f"{row:.0f} ns", "<= 120 ns", seen(row <= 120)),
+            ("`SELECT allow_request(...)` over `SELECT 1`", f"{statement:.1f} µs", "<= 1 µs", seen(statement <= 1)),
+            ("a busy tenant's transactions, of those without a limiter", f"{tenant:.1%}", ">= 95%", seen(tenant >= 0.95)))
+
+
 def main():
+    if "limits" in sys.argv:
+        table(("number", "measured", "target", ""), *limits())
+        return
     version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()
     (taken, more), (share, move, astray) = lookups(), growth()
+    limited = limits()
     ring, against_md5 = more("md5 ring"), taken["md5 ring"] / taken["md5"]
     cheap = max(more(n) for n in ("jump_hash", "partition_hash", "partition_hash bigint"))
     only_new = all(astray[n] == 0 for n in ("md5", "ketama", "rendezvous", "jump"))
@@ -233,7 +362,8 @@ def main():
           ("counted keys against `ring_share`", f"{share:.1f} σ", "<= 4.5 σ", seen(share <= 4.5)),
           ("counted moves against `plan_ring`", f"{move:.1f} σ", "<= 4.5 σ", seen(move <= 4.5)),
           ("md5, ketama, rendezvous and jump move to the new shard only", "yes" if only_new else "no", "yes",
-           seen(only_new)))
+           seen(only_new)),
+          *limited)
 
 
 main()

@@ -33,7 +33,14 @@ SELECT count(platpat.create_ring(format('%s-%s', algorithm, shards), algorithm,
 FROM unnest(ARRAY['md5', 'ketama', 'rendezvous', 'maglev', 'jump', 'modulo']) algorithm,
 	unnest(ARRAY[16, 17]) shards;
 
-GRANT SELECT ON ours, setting, initplan, keys TO bench_app, bench_plain;
+-- 100,000 keys in random order
+CREATE TABLE requests AS SELECT 'tenant-' || (random() * 99999)::int AS key FROM generate_series(1, 1000000);
+-- a limiter that is a row, as one writes it by hand
+CREATE UNLOGGED TABLE buckets (key text PRIMARY KEY, tokens float8, filled_at timestamptz) WITH (fillfactor = 50);
+INSERT INTO buckets VALUES ('hot', 1e9, clock_timestamp());
+UPDATE platpat.tiers SET rate = 1e9, burst = 1e9, daily_quota = 1e15 WHERE tier = 'free';
+
+GRANT SELECT ON ours, setting, initplan, keys, requests TO bench_app, bench_plain;
 -- A sample of all rows: the four tables then have the very same statistics.
 SET default_statistics_target = 10000;
 VACUUM (FREEZE, ANALYZE);
