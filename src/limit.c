@@ -327,7 +327,7 @@ read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatCharge *charge)
 		read_rate(fcinfo, site);
 	charge->cost = site->cost_ns;
 	charge->limit = site->burst_ns;
-	charge->epoch = 0;
+	charge->epoch = PLAT_EPOCH_KEY;
 }
 
 /*
@@ -626,7 +626,8 @@ plat_limit_reset(PG_FUNCTION_ARGS)
 	PlatSlotKey key;
 
 	read_key(fcinfo, site, &key);
-	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_limit_clock(), 0));
+	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_limit_clock(),
+									PLAT_EPOCH_KEY));
 }
 
 /*

@@ -29,9 +29,17 @@
 #define PLAT_SPACE_QUOTA(unit) (3 + (unit))
 
 /*
+ * What the epochs of entries say: that it is the bucket of a key, that it is
+ * the bucket of a tenant, or the end of a quota's window, in microseconds
+ * since 2000.
+ */
+#define PLAT_EPOCH_KEY 0
+#define PLAT_EPOCH_TENANT 1
+#define PLAT_EPOCH_IS_QUOTA(epoch) ((epoch) > PLAT_EPOCH_TENANT)
+
+/*
  * One thing to be charged, and what came of it.  For a bucket cost, limit and
- * level are nanoseconds and epoch is 0; for a quota they are thousandths of
- * tokens and epoch is the end of the window, in microseconds since 2000.
+ * level are nanoseconds, for a quota they are thousandths of tokens.
  */
 typedef struct PlatCharge
 {

@@ -45,15 +45,15 @@ typedef struct Now
  * nothing with a full one, nor with a quota that is unused or over.
  */
 static uint64
-worth(uint8 space, uint64 state, uint64 epoch, void *arg)
+worth(uint64 state, uint64 epoch, void *arg)
 {
 	const Now  *now = arg;
 	uint64		debt;
 
-	if (space == PLAT_SPACE_KEY || space == PLAT_SPACE_TENANT)
+	if (!PLAT_EPOCH_IS_QUOTA(epoch))
 	{
 		debt = Min(plat_bucket_debt(state, now->clock), KEY_WORTH_MAX);
-		return debt > 0 && space == PLAT_SPACE_TENANT ? TENANT_WORTH + debt :
+		return debt > 0 && epoch == PLAT_EPOCH_TENANT ? TENANT_WORTH + debt :
 			debt;
 	}
 	if (state == 0 || (TimestampTz) epoch <= now->wall)
@@ -87,7 +87,8 @@ find_or_make(PlatCharge *charge, uint64 now)
 		return slot;
 	moment.clock = now;
 	moment.wall = GetCurrentTimestamp();
-	slot = plat_slots_insert(&charge->key, charge->epoch == 0 ? now : 0,
+	slot = plat_slots_insert(&charge->key,
+							 PLAT_EPOCH_IS_QUOTA(charge->epoch) ? 0 : now,
 							 charge->epoch, expendable(charge->key.space),
 							 worth, &moment, &least);
 	if (slot == NULL)
@@ -122,7 +123,7 @@ judge(PlatCharge *charge, uint64 state, uint64 now, TimestampTz wall,
 {
 	bool		passes;
 
-	if (charge->epoch == 0)
+	if (likely(!PLAT_EPOCH_IS_QUOTA(charge->epoch)))
 	{
 		passes = plat_bucket_take(state, now, charge->cost, charge->limit,
 								  next, &charge->wait);
@@ -191,7 +192,7 @@ take(PlatCharge *charge, uint64 now, TimestampTz wall)
 static inline void
 count_allowed(const PlatCharge *charge)
 {
-	if (charge->slot && charge->epoch == 0)
+	if (charge->slot && !PLAT_EPOCH_IS_QUOTA(charge->epoch))
 		pg_atomic_fetch_add_u64(&charge->slot->allowed, 1);
 }
 
@@ -237,7 +238,8 @@ plat_charge_peek(PlatCharge *charge, uint64 now, TimestampTz wall)
 	if (charge->slot == NULL)
 		state = 0;
 	if (judge(charge, state, now, wall, &next))
-		charge->level = charge->epoch == 0 ? plat_bucket_debt(state, now) : state;
+		charge->level = PLAT_EPOCH_IS_QUOTA(charge->epoch) ? state :
+			plat_bucket_debt(state, now);
 }
 
 /*
@@ -265,7 +267,7 @@ look_at_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
  * has 0.  Charges are given back only to those who were overtaken between the
  * look and the charge.
  *
- * Every bucket is judged by a clock of its own, because keys may be the same:
+ * Every key is judged by a clock of its own, because keys may be the same:
  * costs are rounded up, and only the time that passes makes up for it.
  */
 bool
@@ -276,7 +278,7 @@ plat_charge_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
 	if (!look_at_all(charges, n, now, wall))
 		return false;
 	while (taken < n &&
-		   take(&charges[taken], charges[taken].epoch == 0 && n > 1 ?
+		   take(&charges[taken], charges[taken].epoch == PLAT_EPOCH_KEY ?
 				plat_limit_clock() : now, wall))
 		taken++;
 	if (taken == n)
@@ -320,7 +322,8 @@ plat_charge_reserve(PlatCharge *charge, uint64 now)
 			return;
 		}
 		if (charge->cost == 0 ||
-			plat_slot_swap(charge->slot, charge->key.hash, 0, state, next))
+			plat_slot_swap(charge->slot, charge->key.hash, charge->epoch,
+						   state, next))
 			break;
 	}
 	count_allowed(charge);
@@ -357,9 +360,9 @@ give_back(PlatCharge *charge, uint64 now,
 static uint64
 undone(const PlatCharge *charge, uint64 state, uint64 now)
 {
-	if (charge->epoch == 0)
-		return plat_bucket_undo(state, charge->taken, now, charge->cost);
-	return state - Min(state, charge->cost);
+	if (PLAT_EPOCH_IS_QUOTA(charge->epoch))
+		return state - Min(state, charge->cost);
+	return plat_bucket_undo(state, charge->taken, now, charge->cost);
 }
 
 /*

@@ -80,7 +80,7 @@ plat_limit_state(PG_FUNCTION_ARGS)
 									plat_slots_stripe_size() * sizeof(PlatSlotCopy));
 	for (int stripe = 0; stripe < plat_slots_stripes(); stripe++)
 	{
-		int			count = plat_slots_copy_stripe(stripe, copies, false, true);
+		int			count = plat_slots_copy_stripe(stripe, copies, 0, true);
 
 		for (int i = 0; i < count; i++)
 			if (copies[i].database == MyDatabaseId)

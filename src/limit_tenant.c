@@ -388,7 +388,7 @@ make_charges(PlatTenantLimits *limits, TimestampTz wall, PlatCharge *charges)
 	};
 	charges[0].cost = limits->cost_ns;
 	charges[0].limit = limits->burst_ns;
-	charges[0].epoch = 0;
+	charges[0].epoch = PLAT_EPOCH_TENANT;
 	for (int i = 0; i < limits->nquotas; i++)
 	{
 		PlatQuota  *quota = &limits->quotas[i];
@@ -495,7 +495,7 @@ tokens_left(const Request *request, int i)
 	const PlatCharge *charge = &request->charges[i];
 	uint64		left = charge->limit - Min(charge->level, charge->limit);
 
-	if (charge->epoch != 0)
+	if (PLAT_EPOCH_IS_QUOTA(charge->epoch))
 		return (double) left / PLAT_QUOTA_UNIT;
 	return request->limits->has_rate ?
 		plat_rate_tokens(&request->limits->rate, left) : get_float8_infinity();
@@ -725,7 +725,7 @@ plat_limit_reset_tenant(PG_FUNCTION_ARGS)
 	len = strlen(tenant);
 	found = plat_slots_clear(plat_slots_hash(MyDatabaseId, PLAT_SPACE_TENANT,
 											 tenant, len),
-							 plat_limit_clock(), 0);
+							 plat_limit_clock(), PLAT_EPOCH_TENANT);
 	for (int i = 0; i < PLAT_WINDOW_UNITS; i++)
 		found |= plat_slots_clear(plat_slots_hash(MyDatabaseId,
 												  PLAT_SPACE_QUOTA(i),

@@ -243,18 +243,20 @@ give_way(uint64 way, const PlatSlotKey *key, int len, uint64 state,
 }
 
 /*
- * What is lost with a way that has this state: both of its epochs count.
+ * What is lost with a way that has this state: both of its epochs count, if
+ * it has any.
  */
 static uint64
 worth_of(uint64 way, uint64 state, PlatSlotWorth worth, void *arg)
 {
 	SlotRest   *rest = &rests[way];
-	uint64		present = worth(rest->space, state,
-								pg_atomic_read_u64(&plat_slots.slots[way].epoch),
-								arg);
-	uint64		other = rest->other_epoch == 0 ? 0 :
-	worth(rest->space, rest->other_state, rest->other_epoch, arg);
+	uint64		epoch = pg_atomic_read_u64(&plat_slots.slots[way].epoch);
+	uint64		present = worth(state, epoch, arg);
+	uint64		other;
 
+	if (epoch == 0 || rest->other_epoch == 0)
+		return present;
+	other = worth(rest->other_state, rest->other_epoch, arg);
 	return Max(present, other);
 }
 
@@ -262,7 +264,7 @@ worth_of(uint64 way, uint64 state, PlatSlotWorth worth, void *arg)
  * As a PlatSlotWorth: all may go.
  */
 static uint64
-worth_nothing(uint8 space, uint64 state, uint64 epoch, void *arg)
+worth_nothing(uint64 state, uint64 epoch, void *arg)
 {
 	return 0;
 }
@@ -327,7 +329,7 @@ find_way(uint64 hash, uint64 expendable, PlatSlotWorth worth, void *arg,
 		uint64		victim = first;
 
 		*least = PG_UINT64_MAX;
-		for (uint64 way = first; way < first + WAYS; way++)
+		for (uint64 way = first; way < first + WAYS && *least > 0; way++)
 		{
 			uint64		state = pg_atomic_read_u64(&plat_slots.slots[way].state);
 			uint64		value = worth_of(way, state, worth, arg);
@@ -584,13 +586,13 @@ copy_slot(uint64 way, PlatSlotCopy *copy)
 
 /*
  * Copy the entries of one stripe to an array of plat_slots_stripe_size();
- * returns how many there are.  only_epochs leaves those out that are not
- * counted by epochs.  The postmaster cannot wait for locks and needs none when
+ * returns how many there are, without those of an epoch before min_epoch.  The
+ * postmaster cannot wait for locks and needs none when
  * all others are gone; an entry that one of them was changing when it was
  * killed is left out.
  */
 int
-plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool only_epochs,
+plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, uint64 min_epoch,
 					   bool lock)
 {
 	int			found = 0;
@@ -604,7 +606,7 @@ plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies, bool only_epochs,
 			PlatSlot   *slot = &plat_slots.slots[way];
 
 			if (pg_atomic_read_u64(&slot->tag) == 0 ||
-				(only_epochs && pg_atomic_read_u64(&slot->epoch) == 0))
+				pg_atomic_read_u64(&slot->epoch) < min_epoch)
 				continue;
 			copy_slot(way, &copies[found]);
 			if (copies[found].state != PLAT_SLOT_FROZEN)

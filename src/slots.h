@@ -74,8 +74,7 @@ typedef struct PlatSlotCounts
  * What is lost with an entry: 0 if nothing.  The user's; called under a lock,
  * must not fail.
  */
-typedef uint64 (*PlatSlotWorth) (uint8 space, uint64 state, uint64 epoch,
-								 void *arg);
+typedef uint64 (*PlatSlotWorth) (uint64 state, uint64 epoch, void *arg);
 
 /* Where the table is in this process; slots.c says who may write what. */
 typedef struct PlatSlots
@@ -109,7 +108,7 @@ extern PlatSlotCounts plat_slots_counts(void);
 extern int	plat_slots_stripes(void);
 extern int	plat_slots_stripe_size(void);
 extern int	plat_slots_copy_stripe(int stripe, PlatSlotCopy *copies,
-								   bool only_epochs, bool lock);
+								   uint64 min_epoch, bool lock);
 
 /*
  * The hash of a key: never 0, and the same for the same seed on machines of
