@@ -4,9 +4,7 @@
  *
  * A bucket is one slot of the shared table; limit_charge.c charges it and
  * limit_core.c does the arithmetic.  Here are the settings of the module and
- * the SQL functions that take a key, a rate and a burst.  What a call site
- * computed from its arguments is kept for its next call, because they are
- * mostly the same.
+ * the SQL functions that take a key, a rate and a burst.
  *
  * Nothing here is undone by ROLLBACK: who rolls back has acted all the same.
  */
@@ -21,14 +19,13 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/uuid.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
 #include "limit.h"
+#include "limit_arg.h"
 #include "shmem.h"
 #include "sql.h"
 
@@ -147,200 +144,6 @@ const PlatModule plat_limit_module = {
 };
 
 /*
- * Raise 22004 for an argument that must not be NULL. The functions are not
- * STRICT, because NULL must never read as "allowed".
- */
-void
-plat_limit_refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
-}
-
-/*
- * Raise 22023 for a limit or a cost that cannot be; PLAT_LIMIT_FINE passes.
- */
-void
-plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate, double cost)
-{
-	switch (problem)
-	{
-		case PLAT_LIMIT_FINE:
-			return;
-		case PLAT_LIMIT_BAD_RATE:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("rate is %g", rate->rate),
-					 errdetail("It is a positive, finite number of tokens per time.")));
-			break;
-		case PLAT_LIMIT_BAD_BURST:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("burst is %g", rate->burst),
-					 errdetail("It is a positive, finite number of tokens.")));
-			break;
-		case PLAT_LIMIT_BAD_PER:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the time that the rate is for must be positive and finite")));
-			break;
-		case PLAT_LIMIT_BAD_COST:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("cost is %g", cost),
-					 errdetail("It is a finite number of tokens and not negative.")));
-			break;
-		case PLAT_LIMIT_TOO_SLOW:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("a bucket of %g tokens would take more than 100 years to fill",
-							rate->burst)));
-			break;
-		case PLAT_LIMIT_COST_TOO_HIGH:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("cost %g is more than burst %g", cost, rate->burst),
-					 errdetail("It could never be granted.")));
-			break;
-	}
-}
-
-/*
- * The length of an interval in nanoseconds: months of 30 days, days of 24
- * hours, as intervals compare. Infinity for either infinite interval.
- */
-double
-plat_interval_ns(const Interval *interval)
-{
-	double		days = interval->month * (double) DAYS_PER_MONTH + interval->day;
-
-	if (INTERVAL_NOT_FINITE(interval))
-		return get_float8_infinity();
-	return (days * USECS_PER_DAY + interval->time) * 1000;
-}
-
-/*
- * Make what the call site keeps between calls, in the memory of its
- * expression, and look up of which type its key is: text, uuid or bigint.
- */
-PlatLimitSite *
-plat_limit_make_site(FunctionCallInfo fcinfo)
-{
-	PlatLimitSite *site;
-	Oid		   *types;
-	int			nargs;
-
-	plat_shmem_require();
-	site = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(PlatLimitSite));
-	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &nargs);
-	site->key_type = types[0];
-	fcinfo->flinfo->fn_extra = site;
-	return site;
-}
-
-/*
- * Read the first argument as a key of callers: 22004 for NULL and for the
- * empty string. The text stays where it is.
- */
-static pg_attribute_always_inline void
-read_key(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatSlotKey *key)
-{
-	if (unlikely(PG_ARGISNULL(0)))
-		plat_limit_refuse_null(fcinfo, 0, "key");
-	if (likely(site->key_type == TEXTOID))
-	{
-		text	   *value = PG_GETARG_TEXT_PP(0);
-
-		key->name = VARDATA_ANY(value);
-		key->len = VARSIZE_ANY_EXHDR(value);
-	}
-	else if (site->key_type == UUIDOID)
-	{
-		plat_print_uuid(PG_GETARG_UUID_P(0), site->key);
-		key->name = site->key;
-		key->len = 36;
-	}
-	else
-	{
-		key->name = site->key;
-		key->len = pg_lltoa(PG_GETARG_INT64(0), site->key);
-	}
-	if (unlikely(key->len == 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("key must not be empty")));
-	key->space = PLAT_SPACE_KEY;
-	key->hash = plat_slots_hash(MyDatabaseId, PLAT_SPACE_KEY,
-								key->name, key->len);
-}
-
-/*
- * Compute what the call site keeps from its arguments: 22004 for NULL, 22023
- * for a limit or a cost that cannot be.
- */
-static void
-read_rate(FunctionCallInfo fcinfo, PlatLimitSite *site)
-{
-	static const char *const names[] = {"key", "rate", "burst", "cost", "per"};
-
-	for (int i = 1; i < 5; i++)
-		plat_limit_refuse_null(fcinfo, i, names[i]);
-	site->has_rate = false;
-	site->rate.rate = PG_GETARG_FLOAT8(1);
-	site->rate.burst = PG_GETARG_FLOAT8(2);
-	site->cost = PG_GETARG_FLOAT8(3);
-	site->per = *PG_GETARG_INTERVAL_P(4);
-	site->rate.per_ns = plat_interval_ns(&site->per);
-	plat_limit_refuse(plat_rate_problem(&site->rate, site->cost),
-					  &site->rate, site->cost);
-	site->cost_ns = plat_rate_ns(&site->rate, site->cost);
-	site->burst_ns = plat_rate_ns(&site->rate, site->rate.burst);
-	site->has_rate = true;
-}
-
-/*
- * Whether the arguments are those that the call site has computed from.
- */
-static inline bool
-is_same_rate(FunctionCallInfo fcinfo, const PlatLimitSite *site)
-{
-	if (!site->has_rate || PG_ARGISNULL(1) || PG_ARGISNULL(2) ||
-		PG_ARGISNULL(3) || PG_ARGISNULL(4))
-		return false;
-	return site->rate.rate == PG_GETARG_FLOAT8(1) &&
-		site->rate.burst == PG_GETARG_FLOAT8(2) &&
-		site->cost == PG_GETARG_FLOAT8(3) &&
-		memcmp(&site->per, PG_GETARG_INTERVAL_P(4), sizeof(Interval)) == 0;
-}
-
-/*
- * Read the arguments (key, rate, burst, cost, per) as a charge.
- */
-static pg_attribute_always_inline void
-read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatCharge *charge)
-{
-	read_key(fcinfo, site, &charge->key);
-	plat_slots_prefetch(charge->key.hash);
-	if (unlikely(!is_same_rate(fcinfo, site)))
-		read_rate(fcinfo, site);
-	charge->cost = site->cost_ns;
-	charge->limit = site->burst_ns;
-	charge->epoch = PLAT_EPOCH_KEY;
-}
-
-/*
- * The same, for what is not the hot path.
- */
-void
-plat_limit_read_charge(FunctionCallInfo fcinfo, PlatLimitSite *site,
-					   PlatCharge *charge)
-{
-	read_charge(fcinfo, site, charge);
-}
-
-/*
  * The tokens that are left after a charge, or that there are without it.
  */
 static double
@@ -441,7 +244,7 @@ plat_limit_allow(PG_FUNCTION_ARGS)
 	PlatLimitSite *site = plat_limit_site(fcinfo);
 	PlatCharge	charge;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	PG_RETURN_BOOL(plat_charge(&charge, plat_limit_clock(), 0));
 }
 
@@ -456,7 +259,7 @@ plat_limit_consume(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 	bool		allowed;
 
-	read_charge(fcinfo, site, &charge);
+	plat_limit_read_charge(fcinfo, site, &charge);
 	allowed = plat_charge(&charge, plat_limit_clock(), 0);
 	return outcome(fcinfo, site, &charge, allowed);
 }
@@ -625,7 +428,7 @@ plat_limit_reset(PG_FUNCTION_ARGS)
 	PlatLimitSite *site = plat_limit_site(fcinfo);
 	PlatSlotKey key;
 
-	read_key(fcinfo, site, &key);
+	plat_limit_read_key(fcinfo, site, &key);
 	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_limit_clock(),
 									PLAT_EPOCH_KEY));
 }

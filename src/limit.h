@@ -9,8 +9,6 @@
 
 #include <time.h>
 
-#include "access/htup.h"
-#include "access/tupdesc.h"
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
@@ -99,33 +97,10 @@ typedef struct PlatTenantLimits
 	uint64		cost_units;
 } PlatTenantLimits;
 
-/* What a call site of the functions by key keeps. */
-typedef struct PlatLimitSite
-{
-	Oid			key_type;
-	TupleDesc	desc;			/* of the result, once it was needed */
-	HeapTupleHeader form;		/* a result, to be filled in; likewise */
-	char		key[40];		/* the text form of a uuid or a number */
-	bool		has_rate;		/* all of what follows is there */
-	double		cost;
-	Interval	per;
-	PlatRate	rate;
-	uint64		cost_ns;
-	uint64		burst_ns;
-} PlatLimitSite;
-
 /* limit.c */
 extern const PlatModule plat_limit_module;
 extern int	plat_limit_flush_interval;
 extern int	plat_limit_slots;
-extern PlatLimitSite *plat_limit_make_site(FunctionCallInfo fcinfo);
-extern void plat_limit_read_charge(FunctionCallInfo fcinfo,
-								   PlatLimitSite *site, PlatCharge *charge);
-extern void plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate,
-							  double cost);
-extern void plat_limit_refuse_null(FunctionCallInfo fcinfo, int argno,
-								   const char *what);
-extern double plat_interval_ns(const Interval *interval);
 
 /* limit_charge.c */
 typedef enum PlatOnFull
@@ -181,15 +156,6 @@ static inline int64
 plat_ns_to_us(uint64 ns)
 {
 	return (int64) (ns / 1000 + (ns % 1000 != 0));
-}
-
-/* What the call site keeps between calls; made by its first. */
-static inline PlatLimitSite *
-plat_limit_site(FunctionCallInfo fcinfo)
-{
-	if (likely(fcinfo->flinfo->fn_extra != NULL))
-		return fcinfo->flinfo->fn_extra;
-	return plat_limit_make_site(fcinfo);
 }
 
 #endif							/* PLAT_LIMIT_H */

@@ -22,6 +22,7 @@
 
 #include "compat.h"
 #include "limit.h"
+#include "limit_arg.h"
 
 #define PLAT_ERRCODE_POSTGREST MAKE_SQLSTATE('P', 'G', 'R', 'S', 'T')
 

@@ -124,7 +124,7 @@ put_entries(Sink *sink, bool lock)
 	for (int stripe = 0; stripe < plat_slots_stripes(); stripe++)
 	{
 		int			count = plat_slots_copy_stripe(stripe, copies,
-													   PLAT_EPOCH_TENANT + 1, lock);
+												   PLAT_EPOCH_TENANT + 1, lock);
 
 		for (int i = 0; i < count; i++)
 			if (is_live(copies[i].state, copies[i].epoch, wall) ||

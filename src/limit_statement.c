@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "limit.h"
+#include "limit_arg.h"
 
 /*
  * What a statement has asked: which statement, and what. Compared as bytes;

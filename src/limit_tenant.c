@@ -38,6 +38,7 @@
 #include "compat.h"
 #include "config_table.h"
 #include "limit.h"
+#include "limit_arg.h"
 #include "shmem.h"
 #include "sql.h"
 #include "tenant.h"

@@ -4,8 +4,8 @@
  *
  * A day is from midnight to midnight of the time zone, whether that takes 23,
  * 24 or 25 hours; weeks begin on Monday, as in ISO 8601.  Hours are 3600
- * seconds, also the one that a clock repeats.  Windows are told apart by
- * their ends.
+ * seconds, also the one that a clock repeats.  Windows follow each other
+ * without gap or overlap, and are told apart by their ends.
  */
 #include "postgres.h"
 
@@ -98,8 +98,61 @@ date_bounds(PlatWindowUnit unit, const struct pg_tm *tm, int *first, int *after)
 }
 
 /*
+ * The hour of a time zone, given how far now is into it by its clock.  Where
+ * clocks are changed by a part of an hour, that is where one hour ends and
+ * another begins; otherwise the two would overlap.
+ */
+static bool
+hour_bounds(pg_tz *zone, TimestampTz now, TimestampTz elapsed,
+			TimestampTz *start, TimestampTz *end)
+{
+	pg_time_t	after;
+	pg_time_t	change;
+	TimestampTz changed;
+	long		offset_before;
+	long		offset_after;
+	int			dst_before;
+	int			dst_after;
+
+	*start = now - elapsed;
+	*end = *start + USECS_PER_HOUR;
+	if (!IS_VALID_TIMESTAMP(*start) || !IS_VALID_TIMESTAMP(*end))
+		return false;
+	after = timestamptz_to_time_t(*start);
+	if (pg_next_dst_boundary(&after, &offset_before, &dst_before, &change,
+							 &offset_after, &dst_after, zone) != 1)
+		return true;
+	changed = time_t_to_timestamptz(change);
+	if (changed >= *end || (offset_after - offset_before) % SECS_PER_HOUR == 0)
+		return true;
+	if (now < changed)
+		*end = changed;
+	else
+		*start = changed;
+	return true;
+}
+
+/*
+ * The window of a date. False if timestamps do not reach there.
+ */
+static bool
+days_bounds(PlatWindowUnit unit, pg_tz *zone, const struct pg_tm *tm,
+			TimestampTz *start, TimestampTz *end)
+{
+	int			first;
+	int			after;
+
+	date_bounds(unit, tm, &first, &after);
+	return midnight(first, zone, start) && midnight(after, zone, end);
+}
+
+/*
  * The window that now lies in: *start <= now < *end.  False if now or an end
  * is beyond what timestamps can say.
+ *
+ * A clock that goes back over midnight, from 0:01 to 23:01 say, has shown some
+ * of the next date already.  That date begins when it is there to stay, and
+ * until then it is the one before.
  */
 bool
 plat_window_bounds(PlatWindowUnit unit, pg_tz *zone, TimestampTz now,
@@ -108,19 +161,22 @@ plat_window_bounds(PlatWindowUnit unit, pg_tz *zone, TimestampTz now,
 	struct pg_tm tm;
 	fsec_t		fsec;
 	int			offset;
-	int			first;
-	int			after;
 
 	if (TIMESTAMP_NOT_FINITE(now) ||
 		timestamp2tm(now, &offset, &tm, &fsec, NULL, zone) != 0)
 		return false;
 	if (unit == PLAT_WINDOW_HOUR)
+		return hour_bounds(zone, now,
+						   (tm.tm_min * SECS_PER_MINUTE + tm.tm_sec) * USECS_PER_SEC + fsec,
+						   start, end);
+	if (!days_bounds(unit, zone, &tm, start, end))
+		return false;
+	if (now < *start)
 	{
-		*start = now - fsec - (tm.tm_min * SECS_PER_MINUTE + tm.tm_sec) * USECS_PER_SEC;
-		*end = *start + USECS_PER_HOUR;
-		return IS_VALID_TIMESTAMP(*start) && IS_VALID_TIMESTAMP(*end);
+		j2date(date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - 1,
+			   &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+		if (!days_bounds(unit, zone, &tm, start, end))
+			return false;
 	}
-	date_bounds(unit, &tm, &first, &after);
-	return midnight(first, zone, start) && midnight(after, zone, end) &&
-		*start <= now && now < *end;
+	return *start <= now && now < *end;
 }

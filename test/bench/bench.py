@@ -334,9 +334,6 @@ def limits():
 
 
 def main():
-    if "limits" in sys.argv:
-        table(("number", "measured", "target", ""), *limits())
-        return
     version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()

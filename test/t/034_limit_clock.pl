@@ -7,9 +7,11 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
+use PlatSession;
 use PlatTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 my ($library) = glob '/usr/lib/*/faketime/libfaketime.so.1';
 plan skip_all => 'libfaketime is not there' if !$library;
@@ -105,6 +107,46 @@ for my $turn (1 .. 2)
 }
 is(passed_at('2026-03-14 23:59:40', 10), 0, 'the first is used up after a restart');
 is(passed_at('2026-03-15 00:02:00', 100), 60, 'and of the other the rest is left');
+
+# Further back than is remembered: what was used counts there, too.
+is(passed_at('2026-03-12 13:00:00', 10), 0, 'a step back over days frees nothing');
+is(passed_at('2026-03-13 00:00:01', 200), 100, 'and locks out until the next of them');
+is(passed_at('2026-03-12 13:00:00', 10), 0, 'once more back');
+is(passed_at('2026-03-16 00:00:00', 200), 100, 'the right time has its quota');
+
+# Hours, with several quotas at a time.
+$node->safe_psql('postgres', q(INSERT INTO platpat.tiers (tier, rate, burst, hourly_quota, daily_quota) VALUES ('hours', 1000000, 1000000, 10, 25);
+	SELECT platpat.set_tier('hourly', 'hours')));
+sub hourly
+{
+	my ($time, $requests) = @_;
+
+	set_clock($time);
+	my $out = value_as($node, 'app', qq(SELECT platpat.set_tenant('hourly', false);
+		SELECT count(*) FILTER (WHERE platpat.allow_tenant_request()) FROM generate_series(1, $requests)));
+	return (split /\n/, $out)[-1];
+}
+is(hourly('2026-04-01 12:30:00', 20), 10, 'the quota of an hour');
+is(hourly('2026-04-01 11:59:59', 20), 0, 'a step back into the hour before frees nothing');
+is(hourly('2026-04-01 12:59:50', 20), 0, 'nor does the way back');
+is(hourly('2026-04-01 13:00:00', 20), 10, 'the next hour has its quota');
+is(hourly('2026-04-01 12:59:59', 20), 0, 'the hour before is still used up');
+is(hourly('2026-04-01 13:30:00', 20), 0, 'and this one as well');
+is(hourly('2026-04-01 14:00:00', 20), 5, 'what steps back were refused is not charged to the day');
+is(hourly('2026-04-01 23:00:00', 20), 0, 'whose quota holds in every hour');
+is(hourly('2026-04-02 00:00:00', 20), 10, 'until it ends');
+
+# A wait goes by the clock that does not step.
+my $waiter = PlatSession->of($node, 'app');
+my $begin = clock_gettime(CLOCK_MONOTONIC);
+$waiter->ask(q(SELECT platpat.allow_request('wait', 1, 1, 1, '1 s')));
+$waiter->tell(q(SELECT platpat.wait_for_rate_limit('wait', 1, 1, 1, '1 s')));
+set_clock('2026-06-01 00:00:00');
+is($waiter->answer, 't', 'a wait ends, whatever the time of day does');
+cmp_ok(clock_gettime(CLOCK_MONOTONIC) - $begin, '>=', 1, 'and not because of it');
+set_clock('2025-01-01 00:00:00');
+is($waiter->ask(q(SELECT platpat.wait_for_rate_limit('wait', 1, 1, 1, '1 s'))), 't', 'nor does a step back make it endless');
+$waiter->quit;
 $node->stop;
 
 done_testing();

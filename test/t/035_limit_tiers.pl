@@ -92,6 +92,42 @@ $node->safe_psql('postgres', q(SET session_replication_role = replica; UPDATE pl
 is($app->ask($look), 'standard|71', 'and hears of a change that a replication worker makes');
 $node->safe_psql('postgres', q(BEGIN; SELECT platpat.set_tier('t4', 'gold'); ROLLBACK));
 is($app->ask($look), 'standard|71', 'not of one that is rolled back');
+$node->safe_psql('postgres', q(BEGIN; SELECT platpat.set_tier('t4', 'gold'); PREPARE TRANSACTION 'tier'));
+is($app->ask($look), 'standard|71', 'nor of one that is only prepared');
+$node->safe_psql('postgres', q(COMMIT PREPARED 'tier'));
+is($app->ask($look), 'gold|2000', 'but once it is committed');
+$node->safe_psql('postgres', q(BEGIN; UPDATE platpat.tiers SET burst = 1 WHERE tier = 'gold'; PREPARE TRANSACTION 'burst'));
+$node->safe_psql('postgres', q(ROLLBACK PREPARED 'burst'));
+is($app->ask($look), 'gold|2000', 'and not when it is given up');
+$node->safe_psql('postgres', q(BEGIN; SAVEPOINT s; SELECT platpat.set_tier('t4', 'own'); ROLLBACK TO s; COMMIT));
+is($app->ask($look), 'gold|2000', 'nor of one that a savepoint takes back');
+$node->safe_psql('postgres', q(UPDATE platpat.tiers SET tier = 'au' WHERE tier = 'gold'));
+is($app->ask($look), 'au|2000', 'a tier that is renamed keeps its tenants');
+refused_as($node, 'postgres', q(DELETE FROM platpat.tiers WHERE tier = 'au'), '23503', 'and one that has some stays');
+$node->safe_psql('postgres', q(UPDATE platpat.tenants SET rate = 5, burst = 6 WHERE tenant = 't4'));
+is($app->ask($look), 'au|6', 'what a tenant has of its own comes before its tier');
+$node->safe_psql('postgres', q(UPDATE platpat.tenants SET rate = NULL, burst = NULL WHERE tenant = 't4'));
+$node->safe_psql('postgres', q(SELECT platpat.set_tier('t4', 'standard')));
+is($app->ask($look), 'standard|71', 'set_tier() moves it');
+
+# The session that makes a change sees it before anybody else does.
+my $maker = PlatSession->of($node, 'postgres');
+$maker->ask(q(SET platpat.allow_bypass_role = on; SELECT platpat.set_tenant('t4', false)));
+is($maker->ask("BEGIN; SELECT platpat.set_tier('t4', 'own') \\g /dev/null\n$look"), 'own|3.25', 'a change counts at once for who makes it');
+is($app->ask($look), 'standard|71', 'and for others not before it is committed');
+is($maker->ask("ROLLBACK; $look"), 'standard|71', 'nor for its maker when it is rolled back');
+$maker->quit;
+
+# What is allowed follows, not only what is shown.
+$node->safe_psql('postgres', q(INSERT INTO platpat.tiers (tier, rate, burst, per) VALUES ('one', 1, 1, '1 day'), ('three', 1, 3, '1 day')));
+my $passed = 'SELECT count(*) FROM generate_series(1, 10) WHERE platpat.allow_tenant_request()';
+$app->ask(q(SET platpat.tenant_switching = 'free'; SELECT platpat.set_tenant('moving', false)));
+$node->safe_psql('postgres', q(SELECT platpat.set_tier('moving', 'one')));
+is($app->ask($passed), 1, 'a tenant has the burst of its tier');
+$app->ask('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$node->safe_psql('postgres', q(SELECT platpat.set_tier('moving', 'three')));
+is($app->ask($passed), 2, 'and of another at the next call, in an old snapshot as well');
+$app->ask(q(COMMIT; SELECT platpat.set_tenant('t4', false)));
 $app->ask('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1');
 $node->safe_psql('postgres', q(DELETE FROM platpat.tenants WHERE tenant = 't4'));
 is($app->ask($look), 'own|3.25', 'of a deletion, in an old snapshot');
@@ -99,5 +135,17 @@ $node->safe_psql('postgres', q(TRUNCATE platpat.tiers));
 is($app->ask($look), 'ERROR 42704', 'and of TRUNCATE');
 $app->quit;
 $node->stop;
+
+# Where tenants are uuids there is one spelling of each.
+my $uuids = new_node('uuids', conf => "platpat.tenant_type = 'uuid'\n");
+$uuids->safe_psql('postgres', q(CREATE ROLE app LOGIN; SELECT platpat.set_tier('{3F2504E0-4F89-41D3-9A0C-0305E82C3301}', 'premium')));
+is($uuids->safe_psql('postgres', 'SELECT tenant, tier FROM platpat.tenants'), '3f2504e0-4f89-41d3-9a0c-0305e82c3301|premium', 'set_tier() spells a uuid as its type prints it');
+$uuids->safe_psql('postgres', q(SELECT platpat.set_tier('3f2504e04f8941d39a0c0305e82c3301'::uuid, 'standard')));
+is($uuids->safe_psql('postgres', 'SELECT tenant, tier FROM platpat.tenants'), '3f2504e0-4f89-41d3-9a0c-0305e82c3301|standard', 'so that there is one row of it');
+is((split /\n/, value_as($uuids, 'app', q(SELECT platpat.set_tenant('3F2504E0-4F89-41D3-9A0C-0305E82C3301', false); SELECT tier FROM platpat.peek_tenant_limit())))[-1],
+	'standard', 'which set_tenant() finds in any spelling');
+refused_as($uuids, 'postgres', q(INSERT INTO platpat.tenants (tenant) VALUES ('3F2504E0-4F89-41D3-9A0C-0305E82C3302')), '22023', 'a row in another spelling is refused');
+refused_as($uuids, 'postgres', q(SELECT platpat.set_tier('acme', 'free')), '22023', 'and so is what is no uuid');
+$uuids->stop;
 
 done_testing();
