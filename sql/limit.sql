@@ -84,6 +84,10 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.t
     EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed ON platpat.tiers IS 'Every session reads its limits anew.';
 ALTER TABLE platpat.tiers ENABLE ALWAYS TRIGGER changed;
+CREATE TRIGGER changed_row AFTER INSERT OR UPDATE OR DELETE ON platpat.tiers
+    FOR EACH ROW EXECUTE FUNCTION platpat.table_changed();
+COMMENT ON TRIGGER changed_row ON platpat.tiers IS 'The same for rows that come by logical replication, which fires no statement triggers.';
+ALTER TABLE platpat.tiers ENABLE REPLICA TRIGGER changed_row;
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.tenants
     FOR EACH ROW EXECUTE FUNCTION platpat.check_limits();
 COMMENT ON TRIGGER check_row ON platpat.tenants IS 'Makes bad limits impossible.';
@@ -91,6 +95,10 @@ CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.t
     EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed ON platpat.tenants IS 'Every session reads its limits anew.';
 ALTER TABLE platpat.tenants ENABLE ALWAYS TRIGGER changed;
+CREATE TRIGGER changed_row AFTER INSERT OR UPDATE OR DELETE ON platpat.tenants
+    FOR EACH ROW EXECUTE FUNCTION platpat.table_changed();
+COMMENT ON TRIGGER changed_row ON platpat.tenants IS 'The same for rows that come by logical replication, which fires no statement triggers.';
+ALTER TABLE platpat.tenants ENABLE REPLICA TRIGGER changed_row;
 
 INSERT INTO platpat.tiers (tier, rate, burst, daily_quota) VALUES
     ('free', 10, 20, 10000),

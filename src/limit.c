@@ -21,6 +21,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -359,13 +361,31 @@ max_wait_arg(FunctionCallInfo fcinfo)
 }
 
 /*
+ * Whether statement_timeout will end the statement before ns nanoseconds are
+ * over.
+ */
+static bool
+outlasts_statement(uint64 ns)
+{
+	TimestampTz end;
+
+	if (!get_timeout_active(STATEMENT_TIMEOUT))
+		return false;
+	end = get_timeout_finish_time(STATEMENT_TIMEOUT);
+	return (double) (end - GetCurrentTimestamp()) * 1000 < (double) ns;
+}
+
+/*
  * platpat.wait_for_rate_limit(key, rate, burst, cost, per, max_wait interval)
  * returns boolean: VOLATILE, PARALLEL RESTRICTED, for PUBLIC.
  *
  * Takes a place in the queue at once and sleeps until it comes up: true.
  * False, without sleeping and without a charge, if that would take longer
  * than max_wait.  Those who wait come up in the order in which they called,
- * and others are refused meanwhile.  A cancelled wait gives its place back.
+ * and others are refused meanwhile.  A cancelled wait gives its place back
+ * unless somebody has queued up behind it.  So one that statement_timeout is
+ * sure to end takes no place: the queue would fill with the places of the
+ * dead.
  */
 Datum
 plat_limit_wait(PG_FUNCTION_ARGS)
@@ -380,6 +400,12 @@ plat_limit_wait(PG_FUNCTION_ARGS)
 	plat_charge_peek(&charge, now, 0);
 	if ((double) charge.wait > max_wait)
 		PG_RETURN_BOOL(plat_charge(&charge, now, 0));
+	while (charge.wait > 0 && outlasts_statement(charge.wait))
+	{
+		sleep_until(now + charge.wait);
+		now = plat_limit_clock();
+		plat_charge_peek(&charge, now, 0);
+	}
 	plat_charge_reserve(&charge, now);
 	if (charge.slot == NULL)
 		PG_RETURN_BOOL(charge.no_place &&

@@ -25,9 +25,9 @@ int			plat_limit_on_full = PLAT_ON_FULL_EVICT;
 
 /*
  * What entries are worth beside their debt.  Any role may fill the table with
- * keys that owe a century; so a tenant's entry is worth more than any key's,
- * and takes its place whatever platpat.limit_on_full says.  A quota is worth
- * most.
+ * keys that owe a century.  So a tenant's entry is worth more than any key's:
+ * whatever platpat.limit_on_full says, it takes the place of a key, and no key
+ * takes that of a tenant.  A quota is worth most.
  */
 #define KEY_WORTH_MAX ((UINT64CONST(1) << 62) - 1)
 #define TENANT_WORTH (UINT64CONST(1) << 62)
@@ -62,14 +62,16 @@ worth(uint64 state, uint64 epoch, void *arg)
 }
 
 /*
- * What has to go for a new entry of a space.
+ * What may have to go for a new entry of a space.
  */
 static uint64
 expendable(uint8 space)
 {
-	if (plat_limit_on_full == PLAT_ON_FULL_EVICT)
-		return PG_UINT64_MAX;
-	return space == PLAT_SPACE_KEY ? 0 : KEY_WORTH_MAX;
+	bool		may_evict = plat_limit_on_full == PLAT_ON_FULL_EVICT;
+
+	if (space == PLAT_SPACE_KEY)
+		return may_evict ? KEY_WORTH_MAX : 0;
+	return may_evict ? PG_UINT64_MAX : KEY_WORTH_MAX;
 }
 
 /*
@@ -172,7 +174,13 @@ take(PlatCharge *charge, uint64 now, TimestampTz wall)
 	{
 		charge->slot = find_or_make(charge, now);
 		if (unlikely(charge->slot == NULL))
-			return plat_limit_on_full == PLAT_ON_FULL_ALLOW || charge->cost == 0;
+		{
+			if (plat_limit_on_full != PLAT_ON_FULL_ALLOW && charge->cost > 0)
+				return false;
+			charge->no_place = false;
+			charge->wait = 0;
+			return true;
+		}
 		if (!read_state(charge, &state))
 			continue;
 		if (!judge(charge, state, now, wall, &next))
@@ -256,9 +264,12 @@ look_at_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
 		if (refused < 0 && charges[i].wait > 0)
 			refused = i;
 	}
-	if (refused >= 0)
-		count_denied(&charges[refused]);
-	return refused < 0;
+	if (refused < 0)
+		return true;
+	if (charges[refused].slot == NULL)
+		charges[refused].slot = find_or_make(&charges[refused], now);
+	count_denied(&charges[refused]);
+	return false;
 }
 
 /*
@@ -362,11 +373,12 @@ undone(const PlatCharge *charge, uint64 state, uint64 now)
 {
 	if (PLAT_EPOCH_IS_QUOTA(charge->epoch))
 		return state - Min(state, charge->cost);
-	return plat_bucket_undo(state, charge->taken, now, charge->cost);
+	return plat_bucket_undo(state, charge->taken, now, charge->cost,
+							charge->limit);
 }
 
 /*
- * Give back a charge that was just taken.
+ * Give back a charge, if it still can be: see plat_bucket_undo().
  */
 void
 plat_charge_undo(PlatCharge *charge, uint64 now)

@@ -100,12 +100,20 @@ plat_bucket_refund(uint64 state, uint64 now, uint64 cost)
  * The state after a charge that left the bucket at taken has turned out not
  * to be wanted.  What time has paid for since is not given back: without the
  * charge the bucket could have been full then, and time have been lost on it.
+ *
+ * Nothing at all is given back if the bucket has been refilled since, so that
+ * the charge is not in it any more, or if somebody has been promised tokens
+ * behind it that have still to come in: those would be promised twice.
  */
 uint64
-plat_bucket_undo(uint64 state, uint64 taken, uint64 now, uint64 cost)
+plat_bucket_undo(uint64 state, uint64 taken, uint64 now, uint64 cost,
+				 uint64 limit)
 {
 	uint64		unpaid = Min(plat_bucket_debt(taken, now), cost);
 
+	if (state < taken ||
+		(state > taken && plat_bucket_debt(state, now) > limit))
+		return state;
 	return state > unpaid ? state - unpaid : 0;
 }
 

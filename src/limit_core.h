@@ -60,7 +60,7 @@ extern uint64 plat_rate_ns(const PlatRate *rate, double tokens);
 extern double plat_rate_tokens(const PlatRate *rate, uint64 ns);
 extern uint64 plat_bucket_refund(uint64 state, uint64 now, uint64 cost);
 extern uint64 plat_bucket_undo(uint64 state, uint64 taken, uint64 now,
-							   uint64 cost);
+							   uint64 cost, uint64 limit);
 extern uint64 plat_quota_units(double tokens);
 extern bool plat_quota_take(uint64 used, uint64 cost, uint64 quota,
 							uint64 *next);

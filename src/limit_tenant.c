@@ -698,6 +698,7 @@ plat_limit_set_tier(PG_FUNCTION_ARGS)
 	if (plat_sql_as_owner("tenants",
 						  "INSERT INTO platpat.tenants (tenant, tier)"
 						  " SELECT $1, tier FROM platpat.tiers WHERE tier = $2"
+						  " FOR KEY SHARE"
 						  " ON CONFLICT (tenant) DO UPDATE SET tier = excluded.tier",
 						  2, types, values, NULL) == 0)
 		ereport(ERROR,

@@ -4,7 +4,8 @@
  *
  * A day is from midnight to midnight of the time zone, whether that takes 23,
  * 24 or 25 hours; weeks begin on Monday, as in ISO 8601.  Hours are 3600
- * seconds, also the one that a clock repeats.  Windows follow each other
+ * seconds, also the one that a clock repeats, but for the one in which it is
+ * changed by a part of an hour.  Windows follow each other
  * without gap or overlap, and are told apart by their ends.
  */
 #include "postgres.h"

@@ -27,7 +27,7 @@
  * of its entry, and the swap fails if the entry has changed hands since,
  * because that froze the state.  If the state has come back to the very same
  * number, the swap goes through, but the look at tag and epoch after it finds
- * out: then another entry has been charged too much, and nobody too little.
+ * out: then somebody has been charged too much, and nobody too little.
  * The state of an empty way is frozen, too, so that nobody who finds a tag
  * swaps a state that is still to be written.
  *
@@ -261,12 +261,15 @@ worth_of(uint64 way, uint64 state, PlatSlotWorth worth, void *arg)
 }
 
 /*
- * As a PlatSlotWorth: all may go.
+ * Keep the counts of an entry that goes.
  */
-static uint64
-worth_nothing(uint64 state, uint64 epoch, void *arg)
+static void
+keep_counts(uint64 way)
 {
-	return 0;
+	pg_atomic_fetch_add_u64(&table->gone_allowed,
+							pg_atomic_read_u64(&plat_slots.slots[way].allowed));
+	pg_atomic_fetch_add_u64(&table->gone_denied,
+							pg_atomic_read_u64(&rests[way].denied));
 }
 
 /*
@@ -287,10 +290,7 @@ evict(uint64 way, uint64 at_most, PlatSlotWorth worth, void *arg)
 	}
 	pg_atomic_fetch_add_u64(lost > 0 ? &table->evicted_live :
 							&table->evicted_idle, 1);
-	pg_atomic_fetch_add_u64(&table->gone_allowed,
-							pg_atomic_read_u64(&slot->allowed));
-	pg_atomic_fetch_add_u64(&table->gone_denied,
-							pg_atomic_read_u64(&rests[way].denied));
+	keep_counts(way);
 	return true;
 }
 
@@ -458,7 +458,8 @@ plat_slots_remove(Oid database, uint8 space)
 			if (pg_atomic_read_u64(&slot->tag) == 0 ||
 				rests[way].database != database || rests[way].space != space)
 				continue;
-			(void) evict(way, PG_UINT64_MAX, worth_nothing, NULL);
+			(void) freeze(slot);
+			keep_counts(way);
 			pg_atomic_write_u64(&slot->tag, 0);
 			removed++;
 		}

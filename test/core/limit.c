@@ -466,7 +466,7 @@ test_undo(void)
 			(void) plat_bucket_take(without, now, other, 1, &without, &wait);
 		}
 		now += below(2) * below(1000);
-		with = plat_bucket_undo(with, taken, now, cost);
+		with = plat_bucket_undo(with, taken, now, cost, PLAT_LIMIT_MAX_NS);
 		late = now > paid ? now - paid : 0;
 		expect(plat_bucket_debt(with, now) >= plat_bucket_debt(without, now),
 			   "step %d: the undo gave %.0f ns too much", step,
@@ -494,13 +494,21 @@ test_undo(void)
 			uint64		wait;
 
 			(void) plat_bucket_take(state, START, cost, limit, &taken, &wait);
-			expect(plat_bucket_undo(taken, taken, START, cost) == state,
+			expect(plat_bucket_undo(taken, taken, START, cost, limit) == state,
 				   "rate %d: not as before", i);
 		}
 	}
 	end("an undo at once leaves the state as it was");
-	check(plat_bucket_undo(5, 105, 0, 100) == 0 && plat_bucket_undo(0, 0, START, 7) == 0,
-		  "an undo after a reset does not wrap", "it does");
+	check(plat_bucket_undo(5, 105, 0, 100, 1000) == 5 &&
+		  plat_bucket_undo(0, 0, START, 7, 1000) == 0 &&
+		  plat_bucket_undo(5, 5, 0, 100, 1000) == 0,
+		  "an undo after a reset gives nothing back, and never wraps", "it does");
+	check(plat_bucket_undo(START + 3000, START + 2000, START, 1000, 1500) == START + 3000,
+		  "an undo leaves alone what is promised to those behind", "not so");
+	check(plat_bucket_undo(START + 3000, START + 2000, START + 1500, 1000, 1500) == START + 2500,
+		  "until they have got it", "not so");
+	check(plat_bucket_undo(START + 2000, START + 2000, START, 1000, 500) == START + 1000,
+		  "the last in the queue gives its place back", "not so");
 }
 
 /*
@@ -597,7 +605,7 @@ test_extremes(void)
 	expect(!plat_bucket_take(next, now, PLAT_LIMIT_MAX_NS, PLAT_LIMIT_MAX_NS,
 							 &next, &wait), "behind it");
 	expect(wait == 2 * PLAT_LIMIT_MAX_NS && next > now, "it wrapped");
-	expect(plat_bucket_undo(next, next, now, PLAT_LIMIT_MAX_NS) == now + 2 * PLAT_LIMIT_MAX_NS, "undo");
+	expect(plat_bucket_undo(next, next, now, PLAT_LIMIT_MAX_NS, PLAT_LIMIT_MAX_NS) == now + 2 * PLAT_LIMIT_MAX_NS, "undo");
 	end("sums of centuries do not overflow");
 }
 

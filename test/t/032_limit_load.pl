@@ -143,13 +143,34 @@ $bound = 5 + 200 * (time - $start);
 $got = query('SELECT count(*) FROM passed');
 ok($got <= $bound && $got > 5, "nor do more than may when 16 clients wait: $got of at most $bound");
 
-# Whoever gives up gives back his place, when many do at once.
+# Who is sure to give up takes no place, however many do at once.
 query(q(SELECT platpat.allow_request('herd', 1, 1, 1, '10 days')));
 load(q(SET statement_timeout = '20ms';
 DO $$BEGIN PERFORM platpat.wait_for_rate_limit('herd', 1, 1, 1, '10 days'); RAISE 'a wait of days is over';
 EXCEPTION WHEN query_canceled THEN END$$), transactions => 20);
 is(query(q(SELECT retry_after BETWEEN '9 days' AND '10 days' FROM platpat.peek_rate_limit('herd', 1, 1, 1, '10 days'))), 't', '320 waits that time out leave the queue empty');
-cmp_ok(query(q(SELECT allowed FROM platpat.stat_rate_limits WHERE key = 'herd')), '==', 321, 'of which each had a place');
+cmp_ok(query(q(SELECT allowed FROM platpat.stat_rate_limits WHERE key = 'herd')), '==', 1, 'in which none had a place');
+
+# A place is not given back while somebody has queued up behind it, whose turn
+# is promised.
+query(q(SELECT platpat.allow_request('line', 1, 1, 1, '10 days')));
+my @line;
+for my $days (20, 30)
+{
+	push @line, PlatSession->of($node, 'app')->tell(q(SELECT platpat.wait_for_rate_limit('line', 1, 1, 1, '10 days')));
+	$node->poll_query_until('postgres', qq(SELECT reset_after > '$days days'::interval - '1 hour' FROM platpat.peek_rate_limit('line', 1, 1, 1, '10 days')))
+	  or die 'nobody waits';
+}
+for my $pair ([ 0, 30 ], [ 1, 20 ])
+{
+	my ($who, $days) = @$pair;
+	my ($pid) = query(q(SELECT pid FROM pg_stat_activity WHERE query LIKE '%line%' AND state = 'active' AND pid <> pg_backend_pid() ORDER BY backend_start LIMIT 1));
+	query("SELECT pg_cancel_backend($pid)");
+	is($line[$who]->answer, 'ERROR 57014', 'one gives up');
+	is(query(qq(SELECT reset_after BETWEEN '$days days'::interval - '1 hour' AND '$days days' FROM platpat.peek_rate_limit('line', 1, 1, 1, '10 days'))),
+		't', 'and those behind keep their turns, or the place is free');
+}
+$_->quit for @line;
 
 sub stop_wait
 {
@@ -229,6 +250,15 @@ for my $round (1 .. 5)
 	$served += (split /\n/, query($victim))[-1];
 }
 is($served, 5, 'a flood of keys frees no tenant of its limit');
+
+# Not even where there is nothing but tenants: a table full of their quotas.
+query(q(SET platpat.allow_bypass_role = on; SET platpat.tenant_switching = 'free'; UPDATE platpat.tiers SET daily_quota = 3 WHERE tier = 'free';
+	SELECT count(platpat.allow_tenant_request()) FROM generate_series(1, 3000) AS g, LATERAL (SELECT platpat.set_tenant('crowd ' || g, false)) AS s));
+my $crowd = q(SELECT count(*), sum(used) FROM platpat.quota_usage WHERE tenant LIKE 'crowd %');
+my $before_flood = query($crowd);
+value_as($node, 'app', sprintf $attack, 'crowd');
+is(query($crowd), $before_flood, 'keys take no place of a tenant, however many come');
+query(q(SELECT count(*) FILTER (WHERE platpat.reset_tenant_limit('crowd ' || g)) FROM generate_series(1, 3000) AS g));
 
 $node->append_conf('postgresql.conf', 'platpat.limit_on_full = deny');
 $node->restart;
