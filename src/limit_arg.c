@@ -78,7 +78,7 @@ plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate, double cost)
 
 /*
  * The length of an interval in nanoseconds: months of 30 days, days of 24
- * hours, as intervals compare. Infinity for either infinite interval.
+ * hours, as intervals compare. Infinite, with its sign, for an infinite one.
  */
 double
 plat_interval_ns(const Interval *interval)
@@ -86,7 +86,8 @@ plat_interval_ns(const Interval *interval)
 	double		days = interval->month * (double) DAYS_PER_MONTH + interval->day;
 
 	if (INTERVAL_NOT_FINITE(interval))
-		return get_float8_infinity();
+		return interval->month < 0 ? -get_float8_infinity() :
+			get_float8_infinity();
 	return (days * USECS_PER_DAY + interval->time) * 1000;
 }
 
