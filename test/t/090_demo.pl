@@ -30,10 +30,13 @@ my ($status, $out, $err) = demo();
 is($status, 0, 'the demo succeeds') or diag("$out\n$err");
 is($err, '', 'it has nothing to complain about');
 unlike($out, qr/NOT AS PROMISED/, 'every result is as promised');
-cmp_ok(scalar(() = $out =~ /^    ok: /mg), '>=', 20, 'it checks what it shows');
+cmp_ok(scalar(() = $out =~ /^    ok: /mg), '>=', 28, 'it checks what it shows');
 like($out, qr/^ +100 %$/m, 'progress goes to the end');
 my @refusals = $out =~ /SQLSTATE 42501/g;
 cmp_ok(scalar @refusals, '>=', 7, 'refusals are shown with their SQLSTATE');
+
+like($out, qr/^    NOTICE:  then status 429\n.*"Retry-After": "\d+"/m, 'a tenant over its limit gets a response of HTTP');
+like($out, qr/^ +acme +\| +day +\| +\d+ +\| +1000000 +\|/m, 'and goes on in another tier');
 
 my ($psql) = $out =~ m{^    psql "(host=.*user=shop_app)"}m;
 my ($count) = run_command([ 'psql', '-XAtq', '-d', $psql, '-c',
