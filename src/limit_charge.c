@@ -7,10 +7,10 @@
  * who do.  Nothing here holds a lock.
  *
  * Several charges pass together or not at all.  There is no moment at which
- * all are checked: they are taken one after the other, and what was taken is
- * given back when a later one does not pass.  Somebody else may be refused
- * in between because of a charge that is given back; nobody passes who should
- * not.
+ * all are checked: they are looked at first, then taken one after the other,
+ * and what was taken is given back when somebody was quicker with a later
+ * one.  Somebody else may be refused in between because of a charge that is
+ * given back; nobody passes who should not.
  */
 #include "postgres.h"
 
