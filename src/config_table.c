@@ -1,7 +1,7 @@
 /*
  * config_table.c
- *		What the tables that users edit have in common: reading rows in
- *		triggers, and rows that come with the extension.
+ *		What the tables that users edit have in common: reading rows, in
+ *		triggers too, and rows that come with the extension.
  *
  * CREATE EXTENSION ships some rows, users may edit and delete them, and a
  * dump brings the tables back after CREATE EXTENSION has shipped the rows
@@ -11,13 +11,16 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 
@@ -40,6 +43,74 @@ plat_refuse_value(const char *message, const char *detail)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s", message), errdetail("%s", detail)));
+}
+
+/*
+ * The value of a column, by name, of a row of one of our tables; false for
+ * SQL NULL and where the table has no such column.
+ */
+bool
+plat_column(Relation rel, HeapTuple row, const char *column, Datum *value)
+{
+	int			number = SPI_fnumber(RelationGetDescr(rel), column);
+	bool		isnull;
+
+	if (number <= 0)
+		return false;
+	*value = heap_getattr(row, number, RelationGetDescr(rel), &isnull);
+	return !isnull;
+}
+
+/*
+ * The same of a column of type float8; NaN where there is no value.
+ */
+double
+plat_column_float(Relation rel, HeapTuple row, const char *column)
+{
+	Datum		value;
+
+	return plat_column(rel, row, column, &value) ? DatumGetFloat8(value) :
+		get_float8_nan();
+}
+
+/*
+ * The same of a column of type text, as a palloc'd string; NULL where there
+ * is no value.
+ */
+char *
+plat_column_text(Relation rel, HeapTuple row, const char *column)
+{
+	Datum		value;
+
+	return plat_column(rel, row, column, &value) ? TextDatumGetCString(value) :
+		NULL;
+}
+
+/*
+ * Find the row with this primary key as catalogs are read, under a snapshot
+ * of its own: what is committed now, or written by this transaction.  The key
+ * column has collation "C", as those of catalogs do.  False if there is none.
+ */
+bool
+plat_config_read(Oid relid, const char *key, PlatRowAction action, void *arg)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	ScanKeyData scankey;
+	SysScanDesc scan;
+	HeapTuple	row;
+	bool		found;
+
+	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(key));
+	scan = systable_beginscan(rel, plat_primary_key(rel), true, NULL, 1,
+							  &scankey);
+	row = systable_getnext(scan);
+	found = HeapTupleIsValid(row);
+	if (found)
+		action(rel, row, arg);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*

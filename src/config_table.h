@@ -10,7 +10,18 @@
 #include "access/htup.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 
+/* What is done with a row that was found. */
+typedef void (*PlatRowAction) (Relation rel, HeapTuple row, void *arg);
+
+extern bool plat_config_read(Oid relid, const char *key, PlatRowAction action,
+							 void *arg);
+extern bool plat_column(Relation rel, HeapTuple row, const char *column,
+						Datum *value);
+extern double plat_column_float(Relation rel, HeapTuple row,
+								const char *column);
+extern char *plat_column_text(Relation rel, HeapTuple row, const char *column);
 extern TriggerData *plat_trigger_data(FunctionCallInfo fcinfo);
 extern HeapTuple plat_trigger_row(const TriggerData *trigger);
 extern char *plat_row_text(const TriggerData *trigger, HeapTuple row,

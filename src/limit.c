@@ -104,7 +104,7 @@ shmem_fill(void *part, Size size)
 	if (!pg_strong_random(&seed, sizeof(seed)))
 		seed = (PlatSeed)
 	{
-		plat_limit_clock(), ~plat_limit_clock()
+		plat_clock(), ~plat_clock()
 	};
 	plat_slots_fill(part, size, seed);
 }
@@ -247,7 +247,7 @@ plat_limit_allow(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	PG_RETURN_BOOL(plat_charge(&charge, plat_limit_clock(), 0));
+	PG_RETURN_BOOL(plat_charge(&charge, plat_clock(), 0));
 }
 
 /*
@@ -262,7 +262,7 @@ plat_limit_consume(PG_FUNCTION_ARGS)
 	bool		allowed;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	allowed = plat_charge(&charge, plat_limit_clock(), 0);
+	allowed = plat_charge(&charge, plat_clock(), 0);
 	return outcome(fcinfo, site, &charge, allowed);
 }
 
@@ -278,7 +278,7 @@ plat_limit_peek(PG_FUNCTION_ARGS)
 	PlatCharge	charge;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	plat_charge_peek(&charge, plat_limit_clock(), 0);
+	plat_charge_peek(&charge, plat_clock(), 0);
 	return outcome(fcinfo, site, &charge, charge.wait == 0);
 }
 
@@ -294,7 +294,7 @@ plat_limit_enforce(PG_FUNCTION_ARGS)
 	PlatRefusal refusal;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	if (plat_charge(&charge, plat_limit_clock(), 0))
+	if (plat_charge(&charge, plat_clock(), 0))
 		PG_RETURN_BOOL(true);
 	refusal = (PlatRefusal)
 	{
@@ -317,18 +317,18 @@ plat_limit_enforce(PG_FUNCTION_ARGS)
 static void
 cancel_reservation(int code, Datum charge)
 {
-	plat_charge_undo((PlatCharge *) DatumGetPointer(charge), plat_limit_clock());
+	plat_charge_undo((PlatCharge *) DatumGetPointer(charge), plat_clock());
 }
 
 /*
- * Sleep until a time of plat_limit_clock(), open to cancellation.
+ * Sleep until a time of plat_clock(), open to cancellation.
  */
 static void
 sleep_until(uint64 when)
 {
 	for (;;)
 	{
-		uint64		now = plat_limit_clock();
+		uint64		now = plat_clock();
 		uint64		ms = when > now ? (when - now + 999999) / 1000000 : 0;
 
 		CHECK_FOR_INTERRUPTS();
@@ -396,14 +396,14 @@ plat_limit_wait(PG_FUNCTION_ARGS)
 	uint64		now;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	now = plat_limit_clock();
+	now = plat_clock();
 	plat_charge_peek(&charge, now, 0);
 	if ((double) charge.wait > max_wait)
 		PG_RETURN_BOOL(plat_charge(&charge, now, 0));
 	while (charge.wait > 0 && outlasts_statement(charge.wait))
 	{
 		sleep_until(now + charge.wait);
-		now = plat_limit_clock();
+		now = plat_clock();
 		plat_charge_peek(&charge, now, 0);
 	}
 	plat_charge_reserve(&charge, now);
@@ -412,7 +412,7 @@ plat_limit_wait(PG_FUNCTION_ARGS)
 					   plat_limit_on_full == PLAT_ON_FULL_ALLOW);
 	if ((double) charge.wait > max_wait)
 	{
-		plat_charge_undo(&charge, plat_limit_clock());
+		plat_charge_undo(&charge, plat_clock());
 		PG_RETURN_BOOL(false);
 	}
 	PG_ENSURE_ERROR_CLEANUP(cancel_reservation, PointerGetDatum(&charge));
@@ -437,7 +437,7 @@ plat_limit_refund(PG_FUNCTION_ARGS)
 	uint64		now;
 
 	plat_limit_read_charge(fcinfo, site, &charge);
-	now = plat_limit_clock();
+	now = plat_clock();
 	plat_charge_refund(&charge, now);
 	plat_charge_peek(&charge, now, 0);
 	PG_RETURN_FLOAT8(remaining(site, &charge));
@@ -455,7 +455,7 @@ plat_limit_reset(PG_FUNCTION_ARGS)
 	PlatSlotKey key;
 
 	plat_limit_read_key(fcinfo, site, &key);
-	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_limit_clock(),
+	PG_RETURN_BOOL(plat_slots_clear(key.hash, plat_clock(),
 									PLAT_EPOCH_KEY));
 }
 
@@ -487,7 +487,7 @@ array_arg(FunctionCallInfo fcinfo, int argno, const char *what, Oid type,
 	bool		by_value;
 	char		align;
 
-	plat_limit_refuse_null(fcinfo, argno, what);
+	plat_refuse_null(fcinfo, argno, what);
 	array = PG_GETARG_ARRAYTYPE_P(argno);
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
@@ -544,7 +544,7 @@ plat_limit_allow_all(PG_FUNCTION_ARGS)
 	Datum	   *bursts = array_arg(fcinfo, 2, "bursts", FLOAT8OID, &nbursts);
 	PlatCharge *charges;
 
-	plat_limit_refuse_null(fcinfo, 3, "cost");
+	plat_refuse_null(fcinfo, 3, "cost");
 	plat_shmem_require();
 	if (nkeys == 0 || nkeys > MAX_KEYS || nrates != nkeys || nbursts != nkeys)
 		ereport(ERROR,
@@ -563,5 +563,5 @@ plat_limit_allow_all(PG_FUNCTION_ARGS)
 		charges[i] = make_charge(DatumGetTextPP(keys[i]), &rate,
 								 PG_GETARG_FLOAT8(3));
 	}
-	PG_RETURN_BOOL(plat_charge_all(charges, nkeys, plat_limit_clock(), 0));
+	PG_RETURN_BOOL(plat_charge_all(charges, nkeys, plat_clock(), 0));
 }

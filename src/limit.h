@@ -7,11 +7,10 @@
 #ifndef PLAT_LIMIT_H
 #define PLAT_LIMIT_H
 
-#include <time.h>
-
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "limit_core.h"
 #include "module.h"
@@ -125,7 +124,6 @@ extern void plat_limit_define_tier_setting(void);
 /* limit_error.c */
 extern void plat_limit_define_error_setting(void);
 pg_noreturn extern void plat_limit_raise(const PlatRefusal *refusal);
-extern Interval *plat_interval_from_ns(uint64 ns);
 
 /* limit_stat.c */
 extern void plat_limit_put_metrics(PlatMetrics *metrics);
@@ -137,25 +135,5 @@ extern void plat_limit_watch_executor(void);
 /* limit_file.c */
 extern void plat_limit_start(void);
 extern long plat_limit_work(void);
-
-/*
- * Nanoseconds of a clock that does not go back, whatever the time of day
- * does. All processes of the machine read the same.
- */
-static inline uint64
-plat_limit_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64) now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* A time in microseconds, rounded up. */
-static inline int64
-plat_ns_to_us(uint64 ns)
-{
-	return (int64) (ns / 1000 + (ns % 1000 != 0));
-}
 
 #endif							/* PLAT_LIMIT_H */

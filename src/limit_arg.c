@@ -16,19 +16,6 @@
 #include "shmem.h"
 
 /*
- * Raise 22004 for an argument that must not be NULL. The functions are not
- * STRICT, because NULL must never read as "allowed".
- */
-void
-plat_limit_refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what)));
-}
-
-/*
  * Raise 22023 for a limit or a cost that cannot be; PLAT_LIMIT_FINE passes.
  */
 void
@@ -77,21 +64,6 @@ plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate, double cost)
 }
 
 /*
- * The length of an interval in nanoseconds: months of 30 days, days of 24
- * hours, as intervals compare. Infinite, with its sign, for an infinite one.
- */
-double
-plat_interval_ns(const Interval *interval)
-{
-	double		days = interval->month * (double) DAYS_PER_MONTH + interval->day;
-
-	if (INTERVAL_NOT_FINITE(interval))
-		return interval->month < 0 ? -get_float8_infinity() :
-			get_float8_infinity();
-	return (days * USECS_PER_DAY + interval->time) * 1000;
-}
-
-/*
  * Make what the call site keeps between calls, in the memory of its
  * expression, and look up of which type its key is: text, uuid or bigint.
  */
@@ -120,7 +92,7 @@ plat_limit_read_rate(FunctionCallInfo fcinfo, PlatLimitSite *site)
 	static const char *const names[] = {"key", "rate", "burst", "cost", "per"};
 
 	for (int i = 1; i < 5; i++)
-		plat_limit_refuse_null(fcinfo, i, names[i]);
+		plat_refuse_null(fcinfo, i, names[i]);
 	site->has_rate = false;
 	site->rate.rate = PG_GETARG_FLOAT8(1);
 	site->rate.burst = PG_GETARG_FLOAT8(2);

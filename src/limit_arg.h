@@ -16,6 +16,7 @@
 #include "utils/uuid.h"
 
 #include "limit.h"
+#include "sql.h"
 #include "tenant_id.h"
 
 /* What a call site of the functions by key keeps. */
@@ -37,9 +38,6 @@ extern PlatLimitSite *plat_limit_make_site(FunctionCallInfo fcinfo);
 extern void plat_limit_read_rate(FunctionCallInfo fcinfo, PlatLimitSite *site);
 extern void plat_limit_refuse(PlatLimitProblem problem, const PlatRate *rate,
 							  double cost);
-extern void plat_limit_refuse_null(FunctionCallInfo fcinfo, int argno,
-								   const char *what);
-extern double plat_interval_ns(const Interval *interval);
 
 /* What the call site keeps between calls; made by its first. */
 static inline PlatLimitSite *
@@ -58,7 +56,7 @@ static pg_attribute_always_inline void
 plat_limit_read_key(FunctionCallInfo fcinfo, PlatLimitSite *site, PlatSlotKey *key)
 {
 	if (unlikely(PG_ARGISNULL(0)))
-		plat_limit_refuse_null(fcinfo, 0, "key");
+		plat_refuse_null(fcinfo, 0, "key");
 	if (likely(site->key_type == TEXTOID))
 	{
 		text	   *value = PG_GETARG_TEXT_PP(0);

@@ -214,7 +214,7 @@ count_denied(const PlatCharge *charge)
 }
 
 /*
- * Take a charge if it passes; now is plat_limit_clock(), wall the time of day,
+ * Take a charge if it passes; now is plat_clock(), wall the time of day,
  * which only quotas need.
  */
 bool
@@ -290,7 +290,7 @@ plat_charge_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
 		return false;
 	while (taken < n &&
 		   take(&charges[taken], charges[taken].epoch == PLAT_EPOCH_KEY ?
-				plat_limit_clock() : now, wall))
+				plat_clock() : now, wall))
 		taken++;
 	if (taken == n)
 	{
@@ -300,7 +300,7 @@ plat_charge_all(PlatCharge *charges, int n, uint64 now, TimestampTz wall)
 	}
 	count_denied(&charges[taken]);
 	for (int i = 0; i < taken; i++)
-		plat_charge_undo(&charges[i], plat_limit_clock());
+		plat_charge_undo(&charges[i], plat_clock());
 	for (int i = taken + 1; i < n; i++)
 		plat_charge_peek(&charges[i], now, wall);
 	return false;

@@ -59,18 +59,6 @@ plat_limit_define_error_setting(void)
 }
 
 /*
- * An interval of that many nanoseconds, rounded up to a microsecond.
- */
-Interval *
-plat_interval_from_ns(uint64 ns)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = plat_ns_to_us(ns);
-	return interval;
-}
-
-/*
  * A time in whole seconds, rounded up: who comes back then is not early.
  */
 static double
@@ -291,7 +279,7 @@ plat_limit_headers(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (names[i])
-			plat_limit_refuse_null(fcinfo, i, names[i]);
+			plat_refuse_null(fcinfo, i, names[i]);
 	rate.rate = PG_GETARG_FLOAT8(4);
 	rate.burst = PG_GETARG_FLOAT8(5);
 	rate.per_ns = plat_interval_ns(PG_GETARG_INTERVAL_P(6));

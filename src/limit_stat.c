@@ -71,7 +71,7 @@ plat_limit_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	PlatSlotCopy *copies;
-	uint64		now = plat_limit_clock();
+	uint64		now = plat_clock();
 	TimestampTz wall = GetCurrentTimestamp();
 
 	plat_shmem_require();

@@ -184,7 +184,7 @@ plat_limit_allow_statement(PG_FUNCTION_ARGS)
 
 	plat_limit_read_charge(fcinfo, site, &charge);
 	if (running == NULL)
-		PG_RETURN_BOOL(plat_charge(&charge, plat_limit_clock(), 0));
+		PG_RETURN_BOOL(plat_charge(&charge, plat_clock(), 0));
 
 	prepare_answers();
 	question.statement = running;
@@ -194,7 +194,7 @@ plat_limit_allow_statement(PG_FUNCTION_ARGS)
 	answer = hash_search(answers, &question, HASH_FIND, NULL);
 	if (answer)
 		PG_RETURN_BOOL(answer->allowed);
-	allowed = plat_charge(&charge, plat_limit_clock(), 0);
+	allowed = plat_charge(&charge, plat_clock(), 0);
 	remember(&question, allowed);
 	PG_RETURN_BOOL(allowed);
 }

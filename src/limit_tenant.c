@@ -16,9 +16,7 @@
 
 #include <math.h>
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -26,7 +24,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -156,40 +153,6 @@ prepare_cache(void)
 }
 
 /*
- * The value of a column, by name, of a row of one of our tables; false for
- * SQL NULL and where the table has no such column.
- */
-static bool
-get_column(Relation rel, HeapTuple row, const char *column, Datum *value)
-{
-	int			number = SPI_fnumber(RelationGetDescr(rel), column);
-	bool		isnull;
-
-	if (number <= 0)
-		return false;
-	*value = heap_getattr(row, number, RelationGetDescr(rel), &isnull);
-	return !isnull;
-}
-
-static double
-get_float(Relation rel, HeapTuple row, const char *column)
-{
-	Datum		value;
-
-	return get_column(rel, row, column, &value) ? DatumGetFloat8(value) :
-		get_float8_nan();
-}
-
-static char *
-get_text(Relation rel, HeapTuple row, const char *column)
-{
-	Datum		value;
-
-	return get_column(rel, row, column, &value) ? TextDatumGetCString(value) :
-		NULL;
-}
-
-/*
  * Take what a row says over what *limits has from another. Rate, burst and the
  * time that they are for go together.
  */
@@ -197,10 +160,10 @@ static void
 apply_row(Relation rel, HeapTuple row, LimitRow *limits)
 {
 	Datum		value;
-	double		rate = get_float(rel, row, "rate");
-	double		burst = get_float(rel, row, "burst");
-	char	   *tier = get_text(rel, row, "tier");
-	char	   *zone = get_text(rel, row, "time_zone");
+	double		rate = plat_column_float(rel, row, "rate");
+	double		burst = plat_column_float(rel, row, "burst");
+	char	   *tier = plat_column_text(rel, row, "tier");
+	char	   *zone = plat_column_text(rel, row, "time_zone");
 
 	if (!isnan(rate))
 	{
@@ -208,40 +171,24 @@ apply_row(Relation rel, HeapTuple row, LimitRow *limits)
 		limits->burst = burst;
 		limits->per_ns = 1e9;
 	}
-	if (get_column(rel, row, "per", &value))
+	if (plat_column(rel, row, "per", &value))
 		limits->per_ns = plat_interval_ns(DatumGetIntervalP(value));
 	if (tier)
 		limits->tier = tier;
 	if (zone)
 		limits->zone = zone;
 	for (int i = 0; i < PLAT_WINDOW_UNITS; i++)
-		if (get_column(rel, row, quota_columns[i], &value))
+		if (plat_column(rel, row, quota_columns[i], &value))
 			limits->quotas[i] = DatumGetInt64(value);
 }
 
 /*
- * Read the row with this primary key, as catalogs are read, and apply it.
- * False if there is none.  The key columns have collation "C", as those of
- * catalogs do.
+ * What plat_config_read() does with a row of tiers or tenants.
  */
-static bool
-read_row(Oid relid, const char *key, LimitRow *limits)
+static void
+apply_found_row(Relation rel, HeapTuple row, void *limits)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	ScanKeyData scankey;
-	SysScanDesc scan;
-	HeapTuple	row;
-
-	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(key));
-	scan = systable_beginscan(rel, plat_primary_key(rel), true, NULL, 1,
-							  &scankey);
-	row = systable_getnext(scan);
-	if (HeapTupleIsValid(row))
-		apply_row(rel, row, limits);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return HeapTupleIsValid(row);
+	apply_row(rel, row, limits);
 }
 
 /*
@@ -261,8 +208,9 @@ read_limits(const char *tenant)
 	limits = own;
 	tiers_relid = plat_our_table("tiers");
 	tenants_relid = plat_our_table("tenants");
-	is_registered = read_row(tenants_relid, tenant, &own);
-	if (!read_row(tiers_relid, own.tier ? own.tier : default_tier, &limits))
+	is_registered = plat_config_read(tenants_relid, tenant, apply_found_row, &own);
+	if (!plat_config_read(tiers_relid, own.tier ? own.tier : default_tier,
+						  apply_found_row, &limits))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("tier \"%s\" does not exist",
@@ -270,7 +218,7 @@ read_limits(const char *tenant)
 				 own.tier ? errhint("Put the tenant into another tier with platpat.set_tier(tenant, tier).") :
 				 errhint("Set platpat.limit_default_tier to the tier of tenants that have none.")));
 	if (is_registered)
-		(void) read_row(tenants_relid, tenant, &limits);
+		(void) plat_config_read(tenants_relid, tenant, apply_found_row, &limits);
 	return limits;
 }
 
@@ -417,7 +365,7 @@ read_cost(FunctionCallInfo fcinfo, PlatTenantLimits *limits)
 {
 	double		cost;
 
-	plat_limit_refuse_null(fcinfo, 0, "cost");
+	plat_refuse_null(fcinfo, 0, "cost");
 	cost = PG_GETARG_FLOAT8(0);
 	if (likely(cost == limits->cost))
 		return;
@@ -449,7 +397,7 @@ make_request(FunctionCallInfo fcinfo, Request *request)
 {
 	request->limits = plat_limits_of(plat_tenant_required());
 	read_cost(fcinfo, request->limits);
-	request->now = plat_limit_clock();
+	request->now = plat_clock();
 	request->wall = request->limits->nquotas > 0 ? GetCurrentTimestamp() : 0;
 	request->ncharges = make_charges(request->limits, request->wall,
 									 request->charges);
@@ -727,7 +675,7 @@ plat_limit_reset_tenant(PG_FUNCTION_ARGS)
 	len = strlen(tenant);
 	found = plat_slots_clear(plat_slots_hash(MyDatabaseId, PLAT_SPACE_TENANT,
 											 tenant, len),
-							 plat_limit_clock(), PLAT_EPOCH_TENANT);
+							 plat_clock(), PLAT_EPOCH_TENANT);
 	for (int i = 0; i < PLAT_WINDOW_UNITS; i++)
 		found |= plat_slots_clear(plat_slots_hash(MyDatabaseId,
 												  PLAT_SPACE_QUOTA(i),
@@ -752,8 +700,8 @@ check_limits(const TriggerData *trigger, HeapTuple row)
 		limits.quotas[i] = 0;
 	apply_row(rel, row, &limits);
 	/* What a row says outright must be a number, unlike what it leaves open. */
-	limits.rate = get_column(rel, row, "rate", &value) ? DatumGetFloat8(value) : 1;
-	limits.burst = get_column(rel, row, "burst", &value) ? DatumGetFloat8(value) : 1;
+	limits.rate = plat_column(rel, row, "rate", &value) ? DatumGetFloat8(value) : 1;
+	limits.burst = plat_column(rel, row, "burst", &value) ? DatumGetFloat8(value) : 1;
 	rate = (PlatRate)
 	{
 		limits.rate, limits.burst, limits.per_ns
@@ -850,7 +798,7 @@ plat_limit_quota_window(PG_FUNCTION_ARGS)
 	bool		nulls[2] = {false};
 
 	for (int i = 0; i < lengthof(names); i++)
-		plat_limit_refuse_null(fcinfo, i, names[i]);
+		plat_refuse_null(fcinfo, i, names[i]);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!plat_window_parse(name, &unit))
 		plat_refuse_value(psprintf("unknown unit \"%s\"", plat_clip(name)),

@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 
 #include "admin.h"
+#include "breaker.h"
 #include "compat.h"
 #include "limit.h"
 #include "metrics.h"
@@ -48,6 +49,7 @@ static const PlatModule *const modules[] = {
 	&plat_policy_module,
 	&plat_ring_module,
 	&plat_limit_module,
+	&plat_breaker_module,
 	&plat_worker_module,
 	NULL
 };

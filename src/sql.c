@@ -201,3 +201,16 @@ plat_name_arg(FunctionCallInfo fcinfo, int argno, const char *what)
 				 errmsg("%s must not be null or empty", what)));
 	return pstrdup(NameStr(*PG_GETARG_NAME(argno)));
 }
+
+/*
+ * Raise 22004 for an argument that must not be NULL. Functions that set or
+ * allow something are not STRICT, because NULL must never read as "allowed".
+ */
+void
+plat_refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what)));
+}

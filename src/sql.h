@@ -24,6 +24,8 @@ extern uint64 plat_sql_read(const char *table, const char *command, int nargs,
 							Oid *types, Datum *values);
 extern char *plat_sql_value(uint64 row, int column);
 extern char *plat_clip(const char *text);
+extern void plat_refuse_null(FunctionCallInfo fcinfo, int argno,
+							 const char *what);
 extern char *plat_name_arg(FunctionCallInfo fcinfo, int argno,
 						   const char *what);
 

@@ -199,8 +199,8 @@ sub spoiled
 	return;
 }
 
-spoiled('an empty file', 'is not a file of quotas', sub { return '' });
-spoiled('garbage', 'is not a file of quotas', sub { return 'x' x 10_000 });
+spoiled('an empty file', 'is damaged', sub { return '' });
+spoiled('garbage', 'is of another kind or version', sub { return 'x' x 10_000 });
 spoiled('half a file', 'is damaged', sub { return substr $_[0], 0, length($_[0]) / 2 });
 spoiled('a file that lacks its end', 'is damaged', sub { return substr $_[0], 0, -4 });
 spoiled('a file with more behind', 'is damaged', sub { return $_[0] . 'x' });
