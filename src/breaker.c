@@ -527,14 +527,18 @@ plat_breaker_unlock(PlatBreakerDefinition *definition,
 }
 
 /*
- * Lock a breaker whatever it takes: one that has lost its entry gets another.
+ * Lock a breaker whatever it takes, and move it on to now.
  */
 static PlatSharedBreaker *
 lock_definition(PlatBreakerDefinition *definition, PlatBreakerMoves *moves)
 {
-	while (!plat_breaker_lock(definition, moves))
-		plat_named_attach(&plat_breakers, &definition->head);
-	return (PlatSharedBreaker *) definition->head.entry;
+	PlatSharedBreaker *shared;
+
+	plat_named_lock(&plat_breakers, &definition->head);
+	shared = (PlatSharedBreaker *) definition->head.entry;
+	moves->count = 0;
+	plat_breaker_advance(&shared->breaker, &definition->rules, plat_clock(), moves);
+	return shared;
 }
 
 /*

@@ -96,6 +96,25 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	((void) (fill), *(found) = false, (void *) NULL)
 #endif
 
+/* 17: the number of a backend, below MaxBackends, got a variable of its own. */
+#if PG_VERSION_NUM >= 170000
+#define plat_proc_number() ((int) MyProcNumber)
+#else
+#define plat_proc_number() (MyProc->pgprocno)
+#endif
+
+/*
+ * 17: extensions can name what they wait for.  Before, the only names of
+ * theirs that pg_stat_activity shows are those of tranches of locks, so a wait
+ * is shown as one for a lock of a tranche that has no lock.
+ */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define plat_wait_event(tranche, name) WaitEventExtensionNew(name)
+#else
+#define plat_wait_event(tranche, name) (PG_WAIT_LWLOCK | (uint32) (tranche))
+#endif
+
 /* 17: intervals may be infinite. */
 #if PG_VERSION_NUM < 170000
 #define INTERVAL_NOT_FINITE(interval) false

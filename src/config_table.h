@@ -32,4 +32,6 @@ extern HeapTuple plat_row_with(const TriggerData *trigger, HeapTuple row,
 							   const char *column, Datum value);
 extern void plat_refuse_value(const char *message, const char *detail);
 
+extern Datum plat_config_changed(PG_FUNCTION_ARGS);
+
 #endif							/* PLAT_CONFIG_TABLE_H */

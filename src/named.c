@@ -393,6 +393,23 @@ plat_named_attach(PlatNamedKind *kind, PlatNamed *definition)
 }
 
 /*
+ * Lock the entry of a definition, whatever it takes: a thing that has lost its
+ * entry, because it was idle and another needed it, gets a new one.
+ */
+void
+plat_named_lock(PlatNamedKind *kind, PlatNamed *definition)
+{
+	for (;;)
+	{
+		plat_named_attach(kind, definition);
+		LWLockAcquire(&definition->entry->lock, LW_EXCLUSIVE);
+		if (plat_named_holds(definition))
+			return;
+		LWLockRelease(&definition->entry->lock);
+	}
+}
+
+/*
  * Find the entry of a definition without making one; false if there is none,
  * because nobody has used the thing yet. 55000 without shared memory.
  */

@@ -91,6 +91,7 @@ extern PlatNamed *plat_named_look(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern PlatNamed *plat_named_get(PlatNamedKind *kind, const char *name,
 								 bool missing_ok);
 extern void plat_named_attach(PlatNamedKind *kind, PlatNamed *definition);
+extern void plat_named_lock(PlatNamedKind *kind, PlatNamed *definition);
 extern bool plat_named_peek(PlatNamedKind *kind, PlatNamed *definition);
 extern void plat_named_walk(PlatNamedKind *kind, bool locked,
 							PlatNamedVisit visit, void *arg);

@@ -25,6 +25,7 @@
 
 #include "admin.h"
 #include "breaker.h"
+#include "bulkhead.h"
 #include "compat.h"
 #include "limit.h"
 #include "metrics.h"
@@ -50,6 +51,7 @@ static const PlatModule *const modules[] = {
 	&plat_ring_module,
 	&plat_limit_module,
 	&plat_breaker_module,
+	&plat_bulkhead_module,
 	&plat_worker_module,
 	NULL
 };
