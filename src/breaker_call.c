@@ -33,6 +33,17 @@ says_nothing(const ErrorData *error)
 }
 
 /*
+ * Whether an error may be that of a breaker or a bulkhead on the way, which
+ * says nothing either, unless the breaker is told to take it for a failure.
+ */
+static bool
+is_refusal(int sqlstate)
+{
+	return sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+/*
  * Whether an error is one of the failures that the breaker is told to count.
  */
 static bool
@@ -62,6 +73,8 @@ record(PlatBreakerDefinition *definition, const ErrorData *error, uint64 elapsed
 	else if (error && is_failure(definition, error->sqlerrcode))
 		plat_breaker_tell(definition, is_slow ? PLAT_CALL_FAILED_SLOWLY :
 						  PLAT_CALL_FAILED, error->message);
+	else if (error && is_refusal(error->sqlerrcode))
+		plat_breaker_tell_nothing(definition);
 	else
 		plat_breaker_tell(definition, is_slow ? PLAT_CALL_PASSED_SLOWLY :
 						  PLAT_CALL_PASSED, NULL);

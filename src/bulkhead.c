@@ -916,6 +916,12 @@ raise_refusal(Request *request, Refusal refusal)
 		[REFUSED_TIMEOUT] = "timeout",
 		[REFUSED_WITH_XID] = "transaction has written",
 	};
+	static const char *const messages[] = {
+		[REFUSED_AT_ONCE] = "bulkhead \"%s\" has no free slot for class %s",
+		[REFUSED_QUEUE_FULL] = "bulkhead \"%s\" has no free slot for class %s, and its queue is full",
+		[REFUSED_TIMEOUT] = "no slot of bulkhead \"%s\" became free in time for class %s",
+		[REFUSED_WITH_XID] = "bulkhead \"%s\" has no free slot for class %s",
+	};
 	static const char *const hints[] = {
 		[REFUSED_AT_ONCE] = "Try again later, or wait with a timeout above 0.",
 		[REFUSED_QUEUE_FULL] = "Try again later, or let more wait with alter_bulkhead(bulkhead, queue => ...).",
@@ -925,11 +931,7 @@ raise_refusal(Request *request, Refusal refusal)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg(refusal == REFUSED_TIMEOUT ?
-					"no slot of bulkhead \"%s\" became free in time" :
-					refusal == REFUSED_QUEUE_FULL ?
-					"bulkhead \"%s\" is full, and so is its queue" :
-					"bulkhead \"%s\" is full", request->name),
+			 errmsg(messages[refusal], request->name, class_names[request->class]),
 			 errdetail_internal("%s", numbers_of(request, reasons[refusal])),
 			 errhint("%s", hints[refusal])));
 }
