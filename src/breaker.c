@@ -34,6 +34,7 @@
 #include "config_table.h"
 #include "shmem.h"
 #include "sql.h"
+#include "worker.h"
 
 /* A probe of this transaction. */
 typedef struct Lease
@@ -415,11 +416,13 @@ cause_text(PlatBreakerCause cause)
 }
 
 /*
- * Log the moves of a breaker.
+ * Log the moves of a breaker, and have them written to disk.
  */
 static void
-log_moves(const char *name, const PlatBreakerMoves *moves)
+tell_moves(const char *name, const PlatBreakerMoves *moves)
 {
+	if (moves->count > 0)
+		plat_worker_wake(&plat_breaker_module);
 	for (int i = 0; i < moves->count; i++)
 		ereport(LOG,
 				(errmsg("breaker \"%s\" went from %s to %s", name,
@@ -521,7 +524,7 @@ plat_breaker_unlock(PlatBreakerDefinition *definition,
 	if (is_news)
 		shared->is_unannounced = false;
 	LWLockRelease(&shared->head.lock);
-	log_moves(definition->head.name, moves);
+	tell_moves(definition->head.name, moves);
 	if (is_news)
 		notify(definition->head.name, state, since);
 }
@@ -621,7 +624,7 @@ end_leases(int level, bool aborted)
 			plat_breaker_leave(&lease->shared->breaker, lease->grant);
 		note_moves(lease->shared, &moves);
 		LWLockRelease(&lease->shared->head.lock);
-		log_moves(lease->name, &moves);
+		tell_moves(lease->name, &moves);
 	}
 	nleases = kept;
 }
@@ -950,6 +953,7 @@ plat_breaker_set_force(PG_FUNCTION_ARGS)
 
 	plat_breaker_force(&shared->breaker, force, plat_clock(), &moves);
 	plat_breaker_unlock(definition, &moves);
+	plat_worker_wake(&plat_breaker_module);
 	PG_RETURN_VOID();
 }
 

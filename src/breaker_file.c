@@ -16,8 +16,8 @@
 #include "clock.h"
 #include "stat_file.h"
 
-/* Milliseconds between two writes of what has changed. */
-#define FLUSH_INTERVAL 1000
+/* Milliseconds between two looks for changes that nobody has told us of. */
+#define FLUSH_INTERVAL 10000
 
 /* A breaker; times are nanoseconds, moments times of day. */
 typedef struct FileEntry

@@ -9,8 +9,9 @@
  * anew, as after the crash of any process, and when it ends it is started
  * again.
  *
- * In shared memory it has its process id, which only it writes and which may
- * be read at any time.
+ * In shared memory it has its process id and its number among the processes,
+ * which only it writes, and the modules that want to be called at once, which
+ * anybody adds to; all may be read at any time.
  */
 #include "postgres.h"
 
@@ -25,6 +26,7 @@
 #include "storage/latch.h"
 #include "utils/wait_event.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "shmem.h"
 #include "worker.h"
@@ -35,6 +37,8 @@
 typedef struct PlatSharedWorker
 {
 	pg_atomic_uint32 pid;		/* 0 while there is none */
+	pg_atomic_uint32 number;	/* of the process that is, or was */
+	pg_atomic_uint32 wanted;	/* bits of modules, in their order */
 } PlatSharedWorker;
 
 static const PlatModule *const *all_modules = NULL;
@@ -51,7 +55,11 @@ shmem_size(void)
 static void
 shmem_fill(void *part, Size size)
 {
-	pg_atomic_init_u32(&((PlatSharedWorker *) part)->pid, 0);
+	PlatSharedWorker *worker = part;
+
+	pg_atomic_init_u32(&worker->pid, 0);
+	pg_atomic_init_u32(&worker->number, 0);
+	pg_atomic_init_u32(&worker->wanted, 0);
 }
 
 static void
@@ -118,17 +126,44 @@ plat_worker_state(void)
 }
 
 /*
- * Do what is due; returns the milliseconds until something is.
+ * Have the worker call a module at once. Whoever has its place by now is not
+ * disturbed by that.
+ */
+void
+plat_worker_wake(const PlatModule *module)
+{
+	int			i = 0;
+
+	if (shared == NULL || pg_atomic_read_u32(&shared->pid) == 0)
+		return;
+	while (all_modules[i] != module)
+		i++;
+	pg_atomic_fetch_or_u32(&shared->wanted, (uint32) 1 << i);
+	SetLatch(&ProcGlobal->allProcs[pg_atomic_read_u32(&shared->number)].procLatch);
+}
+
+/*
+ * Call the modules that are due, or all; returns the milliseconds until one
+ * is.
  */
 static long
-work(void)
+work(bool all)
 {
-	long		pause = 60 * 1000;
+	static uint64 due[32];
+	uint32		wanted = pg_atomic_exchange_u32(&shared->wanted, 0);
+	uint64		next = plat_clock() + 60 * PLAT_SECOND;
+	uint64		now;
 
 	for (int i = 0; all_modules[i]; i++)
-		if (all_modules[i]->work)
-			pause = Min(pause, all_modules[i]->work());
-	return pause;
+	{
+		if (all_modules[i]->work == NULL)
+			continue;
+		if (all || due[i] <= plat_clock() || (wanted & ((uint32) 1 << i)))
+			due[i] = plat_clock() + (uint64) all_modules[i]->work() * 1000000;
+		next = Min(next, due[i]);
+	}
+	now = plat_clock();
+	return next > now ? (long) ((next - now + 999999) / 1000000) : 0;
 }
 
 static void
@@ -144,15 +179,20 @@ note_end(int code, Datum arg)
 void
 plat_worker_main(Datum arg)
 {
+	bool		is_new = true;	/* the process, or its settings */
+
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
+	pg_atomic_write_u32(&shared->number, (uint32) plat_proc_number());
+	pg_write_barrier();
 	pg_atomic_write_u32(&shared->pid, (uint32) MyProcPid);
 	before_shmem_exit(note_end, (Datum) 0);
 	while (!ShutdownRequestPending)
 	{
-		long		pause = work();
+		long		pause = work(is_new);
 
+		is_new = false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 pause, PG_WAIT_EXTENSION);
@@ -162,8 +202,9 @@ plat_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			is_new = true;
 		}
 	}
-	(void) work();
+	(void) work(true);
 	proc_exit(1);
 }

@@ -10,5 +10,6 @@
 extern const PlatModule plat_worker_module;
 extern void plat_worker_init(const PlatModule *const *modules);
 extern const char *plat_worker_state(void);
+extern void plat_worker_wake(const PlatModule *module);
 
 #endif							/* PLAT_WORKER_H */
