@@ -10,7 +10,7 @@
  *				outcome or at its deadline, which counts as a failure.  One
  *				failure opens the breaker again, enough successes close it.
  *
- * Time moves it without anybody's help: each function first makes the moves
+ * Time moves it without anybody's help: before anything else the moves are made
  * that were due by now, as of when they were due.  So a probe that nobody
  * cares for any more cannot hold it up.
  *
@@ -152,8 +152,6 @@ plat_breaker_allow(PlatBreaker *breaker, const PlatBreakerRules *rules,
 		0
 	};
 	plat_breaker_advance(breaker, rules, now, moves);
-	if (breaker->force == PLAT_FORCE_DISABLED)
-		return true;
 	if (breaker->state == PLAT_BREAKER_OPEN)
 		return false;
 	if (breaker->state == PLAT_BREAKER_HALF_OPEN)
@@ -207,7 +205,8 @@ slice_length(const PlatBreakerRules *rules)
 }
 
 /*
- * The sums of the window that ends now.
+ * The sums of the window that ends now. Calls that were counted in slices of
+ * another length are forgotten: they cannot be told apart by age any more.
  */
 PlatBreakerSlice
 plat_breaker_window(const PlatBreaker *breaker, const PlatBreakerRules *rules,
@@ -216,6 +215,8 @@ plat_breaker_window(const PlatBreaker *breaker, const PlatBreakerRules *rules,
 	uint64		epoch = now / slice_length(rules);
 	PlatBreakerSlice sum = {.epoch = epoch};
 
+	if (breaker->slice_length != slice_length(rules))
+		return sum;
 	for (int i = 0; i < PLAT_BREAKER_SLICES; i++)
 	{
 		const PlatBreakerSlice *slice = &breaker->slices[i];
@@ -239,6 +240,9 @@ count_in_window(PlatBreaker *breaker, const PlatBreakerRules *rules,
 	uint64		epoch = now / slice_length(rules);
 	PlatBreakerSlice *slice = &breaker->slices[epoch % PLAT_BREAKER_SLICES];
 
+	if (breaker->slice_length != slice_length(rules))
+		memset(breaker->slices, 0, sizeof(breaker->slices));
+	breaker->slice_length = slice_length(rules);
 	if (slice->epoch != epoch)
 		*slice = (PlatBreakerSlice)
 	{
@@ -343,7 +347,8 @@ plat_breaker_record(PlatBreaker *breaker, const PlatBreakerRules *rules,
 }
 
 /*
- * End a probe that says nothing of what is called: another may be made.
+ * End a probe that says nothing of what is called: another may be made. The
+ * breaker has advanced to now.
  */
 void
 plat_breaker_give_back(PlatBreaker *breaker, PlatBreakerGrant grant)
@@ -356,7 +361,7 @@ plat_breaker_give_back(PlatBreaker *breaker, PlatBreakerGrant grant)
 
 /*
  * The transaction that has got a probe has committed without an outcome:
- * anybody may bring it.
+ * anybody may bring it. The breaker has advanced to now.
  */
 void
 plat_breaker_leave(PlatBreaker *breaker, PlatBreakerGrant grant)
@@ -369,7 +374,8 @@ plat_breaker_leave(PlatBreaker *breaker, PlatBreakerGrant grant)
 
 /*
  * Have a breaker do as it is told from now on.  It begins anew, and with what
- * comes to it afterwards; "auto" begins closed.
+ * comes to it afterwards; "auto" begins closed.  The breaker has advanced to
+ * now.
  */
 void
 plat_breaker_force(PlatBreaker *breaker, PlatBreakerForce force, uint64 now,
@@ -419,7 +425,8 @@ plat_breaker_retry_after(const PlatBreaker *breaker,
 
 /*
  * Go on after a restart of the server: the state, as it was written, is so
- * old.  Who had a probe is gone, so it has failed.
+ * old.  Who had a probe is gone, so it has failed.  outage_since is the caller's to
+ * set.
  */
 void
 plat_breaker_resume(PlatBreaker *breaker, uint64 elapsed, uint64 now)

@@ -97,6 +97,7 @@ typedef struct PlatBreaker
 	uint32		attempt;		/* openings since it was closed */
 	uint32		failures;		/* in a row */
 	uint32		successes;		/* of probes, since it is half-open */
+	uint64		slice_length;	/* of the slices, in nanoseconds */
 	uint32		nleases;
 	uint64		last_lease;
 	PlatBreakerLease leases[PLAT_BREAKER_LEASES];

@@ -1,7 +1,7 @@
 /*
  * breaker.c
  *		Tests of the state machine of circuit breakers, with a clock of their
- *		own: no server, no sleep.  Prints TAP; t/041_breaker_core.pl compiles
+ *		own: no server, no sleep.  Prints TAP; t/060_breaker_core.pl compiles
  *		it together with src/breaker_core.c and runs it.
  *
  * Without an argument: all short sequences of events, and what one has to
@@ -194,6 +194,7 @@ typedef struct World
 	int			seen;			/* entries when the breaker looked last */
 	int			count;
 	Entry		journal[JOURNAL];
+	int			run;
 	int			path[PATH];		/* the events that led here */
 	int			steps;
 } World;
@@ -225,9 +226,9 @@ story(const World *world)
 	int			len;
 
 	len = snprintf(text, sizeof(text),
-				   "thresholds %u, %u, half_open_calls %u, backoff %g, step %d:",
+				   "thresholds %u, %u, half_open_calls %u, backoff %g, run %d, step %d:",
 				   rules->failure_threshold, rules->success_threshold,
-				   rules->half_open_calls, rules->backoff, world->steps);
+				   rules->half_open_calls, rules->backoff, world->run, world->steps);
 	for (int i = 0; i < Min(world->steps, PATH) && world->path[i] >= 0; i++)
 		len += snprintf(text + len, sizeof(text) - len, "%s %s",
 						i ? "," : "", event_names[world->path[i]]);
@@ -696,6 +697,21 @@ compare_leases(const World *world, const PlatBreaker *breaker)
 }
 
 /*
+ * The sums of the window are those of the calls that count.
+ */
+static void
+compare_windows(const World *world, const PlatBreaker *breaker)
+{
+	PlatBreakerSlice got = plat_breaker_window(breaker, &world->rules, world->now);
+	PlatBreakerSlice wanted = count_calls(world);
+
+	same(world, "the calls in the window", got.calls, wanted.calls);
+	same(world, "the failures in the window", got.failures, wanted.failures);
+	same(world, "the slow calls in the window", got.slow, wanted.slow);
+	same(world, "the number of the slice", got.epoch, wanted.epoch);
+}
+
+/*
  * How long a caller is told to wait.
  */
 static uint64
@@ -775,6 +791,8 @@ compare(const World *world, const PlatBreaker *breaker)
 		same(world, "open_time", breaker->open_time, move->until - move->at);
 	compare_leases(world, breaker);
 	compare_recoveries(world, breaker);
+	if (world->rules.window > 0)
+		compare_windows(world, breaker);
 }
 
 /*
@@ -829,8 +847,8 @@ tell(World *world, const Caller *caller, PlatBreakerOutcome outcome)
 }
 
 /*
- * Have the breaker look at the clock, as one does who has got no rules to
- * hand on.
+ * Have the breaker look at the clock, which is up to the caller of those of
+ * its functions that take no rules.
  */
 static void
 look(World *world)
@@ -1034,16 +1052,17 @@ explore(World *world, int length)
 typedef struct Beginning
 {
 	const char *name;
+	int			length;			/* of the sequences */
 	bool		is_open;
 	int			count;
 	Event		events[8];
 } Beginning;
 
 static const Beginning beginnings[] = {
-	{"closed", false, 0},
-	{"half-open", true, 1, {TIMEOUT}},
-	{"two who asked when half-open", true, 3, {TIMEOUT, A_ASKS, B_ASKS}},
-	{"half-open, after a probe failed and one is under way", true, 6,
+	{"closed", 6, false, 0},
+	{"half-open", 5, true, 1, {TIMEOUT}},
+	{"two who asked when half-open", 5, true, 3, {TIMEOUT, A_ASKS, B_ASKS}},
+	{"half-open, after a probe failed and one is under way", 5, true, 6,
 	{TIMEOUT, A_ASKS, A_FAILS, TIMEOUT, TIMEOUT, A_ASKS}}
 };
 
@@ -1088,7 +1107,7 @@ test_all_sequences(void)
 		for (int number = 0; number < 16; number++)
 		{
 			PlatBreakerRules rules = small_rules(number);
-			int			longest = 5 + (number == (7 + 2 * i) % 16);
+			int			longest = beginning->length + (number == (7 + 2 * i) % 16);
 
 			begin_world(&world, &rules);
 			for (uint32 n = 0; beginning->is_open && n < rules.failure_threshold; n++)
@@ -1104,4 +1123,707 @@ test_all_sequences(void)
 				 beginning->name, paths);
 		end(name);
 	}
+}
+
+/*
+ * Something of a few times and numbers that make things meet.
+ */
+static uint64
+any_time(void)
+{
+	static const uint64 times[] = {1, 10, 1000, 77777, 30 * SECOND, UNIT};
+
+	return times[below(lengthof(times))] * (1 + below(4));
+}
+
+static PlatBreakerRules
+any_rules(void)
+{
+	static const double backoffs[] = {1, 1.5, 2, 10, 1000};
+	uint64		timeout = any_time();
+
+	return (PlatBreakerRules)
+	{
+		.failure_threshold = 1 + below(5),
+			.timeout = timeout,
+			.max_timeout = below(2) ? 1 + below(20 * timeout) : timeout << below(20),
+			.backoff = backoffs[below(lengthof(backoffs))],
+			.window = below(2) ? 0 : any_time() + below(2) * below(100),
+			.failure_rate = below(2) ? 2 : (1 + below(100)) / 100.0,
+			.slow_rate = below(2) ? 2 : (1 + below(100)) / 100.0,
+			.minimum_calls = 1 + below(12),
+			.half_open_calls = below(10) ? 1 + below(4) : 60 + below(5),
+			.success_threshold = 1 + below(4),
+			.probe_timeout = any_time(),
+	};
+}
+
+/*
+ * A while, often one that ends when something is due, or just before or after.
+ */
+static uint64
+any_while(const World *world)
+{
+	const PlatBreakerRules *rules = &world->rules;
+	uint64		due = below(2) ? wait_of(world) :
+		first_late(world) - world->now;
+
+	switch (below(9))
+	{
+		case 0:
+			return below(3);
+		case 1:
+		case 2:
+			return below(2 * rules->timeout);
+		case 3:
+			return below(rules->probe_timeout);
+		case 4:
+			return below(rules->window / 5 + 1);
+		case 5:
+			return rules->window + below(3);
+		case 6:
+		case 7:
+			if (due <= 2 * world->longest_open + world->longest_probe)
+				return due + below(3) - (due > 0);
+			return below(rules->timeout / 10 + 1);
+		default:
+			return below(20) ? 0 : 2 * world->longest_open + world->longest_probe;
+	}
+}
+
+static PlatBreakerOutcome
+any_outcome(const Caller *caller)
+{
+	if (caller->probe != NO_PROBE && below(6) == 0)
+		return PLAT_CALL_LOST;
+	return below(5) < 2 ? PLAT_CALL_PASSED :
+		(PlatBreakerOutcome) below(PLAT_CALL_LOST);
+}
+
+/*
+ * Forces come seldom, and do not stay.
+ */
+static void
+force_any(World *world)
+{
+	if (world->force != PLAT_FORCE_AUTO)
+		force(world, below(3) ? PLAT_FORCE_AUTO : (PlatBreakerForce) below(4));
+	else if (below(4) == 0)
+		force(world, (PlatBreakerForce) below(4));
+}
+
+/*
+ * Other rules, but for how long the window is, and whether there is one.
+ */
+static void
+alter(World *world)
+{
+	PlatBreakerRules rules = any_rules();
+
+	look(world);
+	rules.window = world->rules.window;
+	set_rules(world, &rules);
+	compare(world, &world->breaker);
+}
+
+static void
+do_anything(World *world)
+{
+	Caller	   *caller = &world->callers[below(CALLERS)];
+
+	world->steps++;
+	switch (below(16))
+	{
+		case 0:
+			force_any(world);
+			break;
+		case 1:
+			if (below(3) == 0)
+				alter(world);
+			break;
+		case 2:
+			leave(world, caller);
+			break;
+		case 3:
+			give_back(world, caller);
+			break;
+		case 4:
+			tell(world, &stranger, any_outcome(&stranger));
+			break;
+		case 5:
+		case 6:
+		case 7:
+		case 8:
+			tell(world, caller, any_outcome(caller));
+			break;
+		case 9:
+		case 10:
+		case 11:
+		case 12:
+			ask(world, caller);
+			break;
+		default:
+			wait(world, any_while(world));
+			break;
+	}
+}
+
+/*
+ * What is told of the wait is true to the nanosecond where it is known.
+ */
+static void
+check_wait(const World *world)
+{
+	uint64		ns = wait_of(world);
+
+	expect(may_pass_in(world, 0) == (ns == 0), "%s: a wait of %.0f ns",
+		   story(world), (double) ns);
+	if (ns == 0 || state_of(world) == PLAT_BREAKER_HALF_OPEN)
+		return;
+	expect(!may_pass_in(world, ns - 1), "%s: too long a wait", story(world));
+	expect(world->force == PLAT_FORCE_OPEN || may_pass_in(world, ns),
+		   "%s: too short a wait", story(world));
+}
+
+static void
+test_long_sequences(void)
+{
+	static World world;
+	long		states[3] = {0};
+	long		causes[PLAT_CAUSE_FORCED + 1] = {0};
+	long		steps = 0;
+
+	begin();
+	for (int run = 0; run < 4000 && !fault[0]; run++)
+	{
+		PlatBreakerRules rules = any_rules();
+
+		begin_world(&world, &rules);
+		world.run = run;
+		for (int step = 0; step < 250 && !fault[0]; step++, steps++)
+		{
+			do_anything(&world);
+			check_wait(&world);
+			check_it_does_not_stick(&world);
+			states[state_of(&world)]++;
+		}
+		for (int i = 0; i < world.count; i++)
+			if (world.journal[i].kind == MOVED)
+				causes[world.journal[i].cause]++;
+	}
+	end("long sequences of anything, with forces and altered rules, 1000000 steps");
+
+	begin();
+	for (int i = 0; i < lengthof(states); i++)
+		expect(states[i] > steps / 20, "state %d: %ld", i, states[i]);
+	for (int i = 0; i < lengthof(causes); i++)
+		expect(causes[i] > 100, "cause %d: %ld", i, causes[i]);
+	end("all states and causes are among them");
+}
+
+/*
+ * The breaker after one more step, beside what it was before.
+ */
+static void
+check_step(World *world, const PlatBreaker *before, const PlatBreakerMoves *moves,
+		   bool is_anew)
+{
+	const PlatBreaker *after = &world->breaker;
+	PlatBreakerState state = before->state;
+	uint64		at = before->since;
+
+	for (int i = 0; i < moves->count; i++)
+	{
+		expect(moves->moves[i].from == state, "%s: a jump", story(world));
+		expect(moves->moves[i].at >= at && moves->moves[i].at <= world->now,
+			   "%s: moves are out of order", story(world));
+		state = moves->moves[i].to;
+		at = moves->moves[i].at;
+	}
+	expect(after->state == state && after->since == at, "%s: another state",
+		   story(world));
+	same(world, "moves", after->moves, before->moves + moves->count);
+	same(world, "generation", after->generation - before->generation,
+		 is_anew && moves->count == 0 ? 1 : moves->count);
+	expect(after->nleases <= PLAT_BREAKER_LEASES &&
+		   (after->nleases <= before->nleases ||
+			after->nleases <= world->rules.half_open_calls),
+		   "%s: too many leases", story(world));
+	expect(after->nleases == 0 || after->state == PLAT_BREAKER_HALF_OPEN,
+		   "%s: leases in state %d", story(world), after->state);
+	expect(after->longest_recovery >= after->last_recovery &&
+		   after->last_recovery < world->now, "%s: recoveries", story(world));
+}
+
+/*
+ * The server comes back after a while, maybe with another clock.
+ */
+static void
+restart(World *world)
+{
+	PlatBreaker *breaker = &world->breaker;
+	uint64		elapsed = world->now - breaker->since;
+	uint64		outage = world->now - breaker->outage_since;
+	uint64		down = below(2) * below(world->rules.timeout);
+
+	world->now = below(2) ? START : 1 + below(2 * world->rules.timeout);
+	if (breaker->outage_since > 0)
+		breaker->outage_since = world->now - Min(outage + down, world->now - 1);
+	breaker->last_recovery = 0;
+	breaker->longest_recovery = 0;
+	plat_breaker_resume(breaker, elapsed + down, world->now);
+	expect(breaker->since >= 1 && breaker->since <= world->now,
+		   "%s: since %.0f at %.0f", story(world), (double) breaker->since,
+		   (double) world->now);
+	expect(breaker->nleases == 0, "%s: leases after a restart", story(world));
+}
+
+/*
+ * One step of anybody with nothing left alone, not even the window. Returns
+ * whether a generation began for another reason than a move.
+ */
+static bool
+do_worse(World *world, PlatBreakerMoves *moves)
+{
+	PlatBreaker *breaker = &world->breaker;
+	Caller	   *caller = &world->callers[below(CALLERS)];
+	PlatBreakerRules rules = any_rules();
+
+	switch (below(12))
+	{
+		case 0:
+			if (breaker->force == PLAT_FORCE_AUTO && below(8) > 0)
+				return false;
+			plat_breaker_force(breaker, below(2) ? PLAT_FORCE_AUTO : (PlatBreakerForce) below(4),
+							   world->now, moves);
+			return true;
+		case 1:
+			if (below(4) == 0)
+				set_rules(world, &rules);
+			break;
+		case 2:
+			plat_breaker_leave(breaker, caller->grant);
+			break;
+		case 3:
+			plat_breaker_give_back(breaker, caller->grant);
+			break;
+		case 4:
+			(void) plat_breaker_record(breaker, &world->rules, world->now, moves,
+									   stranger.grant, any_outcome(&stranger));
+			break;
+		case 5:
+		case 6:
+		case 7:
+			(void) plat_breaker_record(breaker, &world->rules, world->now, moves,
+									   caller->grant, any_outcome(caller));
+			break;
+		case 8:
+		case 9:
+		case 10:
+			(void) plat_breaker_allow(breaker, &world->rules, world->now, moves,
+									  &caller->grant);
+			break;
+		default:
+			world->now += below(10) ? below(2 * world->rules.timeout) :
+				world->longest_open;
+			break;
+	}
+	return false;
+}
+
+static void
+test_anything(void)
+{
+	static World world;
+
+	begin();
+	for (int run = 0; run < 3000 && !fault[0]; run++)
+	{
+		PlatBreakerRules rules = any_rules();
+
+		begin_world(&world, &rules);
+		world.run = run;
+		for (world.steps = 0; world.steps < 300 && !fault[0]; world.steps++)
+		{
+			PlatBreaker before = world.breaker;
+			PlatBreakerMoves moves = {0};
+			bool		is_anew = do_worse(&world, &moves);
+
+			check_step(&world, &before, &moves, is_anew);
+			world.force = world.breaker.force;
+			check_it_does_not_stick(&world);
+			if (below(60) == 0)
+				restart(&world);
+			check_it_does_not_stick(&world);
+		}
+	}
+	end("whatever happens, with other windows and restarts, it goes on");
+}
+
+/*
+ * Rules that are reasonable, and what is said of them besides.
+ */
+static PlatBreakerRules
+plain_rules(void)
+{
+	return (PlatBreakerRules)
+	{
+		.failure_threshold = 1, .timeout = 30 * SECOND,
+			.max_timeout = 300 * SECOND, .backoff = 1, .failure_rate = 2,
+			.slow_rate = 2, .minimum_calls = 1, .half_open_calls = 1,
+			.success_threshold = 1, .probe_timeout = 60 * SECOND,
+	};
+}
+
+/*
+ * Tell of a call in a world whose breaker is not compared.
+ */
+static void
+call(World *world, PlatBreakerOutcome outcome)
+{
+	PlatBreakerMoves moves = {0};
+
+	(void) plat_breaker_record(&world->breaker, &world->rules, world->now,
+							   &moves, stranger.grant, outcome);
+}
+
+/*
+ * A hundred calls, so many of which are of one kind, the rest of another; or
+ * the rest first. Returns whether the breaker is open after the last, and
+ * whether it was before.
+ */
+static bool
+opens_at(const PlatBreakerRules *rules, int count, PlatBreakerOutcome kind,
+		 bool first, bool *too_early)
+{
+	static World world;
+
+	begin_world(&world, rules);
+	*too_early = false;
+	for (int i = 0; i < 100; i++)
+	{
+		bool		is_one = first ? i < count : i >= 100 - count;
+
+		*too_early |= world.breaker.state != PLAT_BREAKER_CLOSED;
+		call(&world, is_one ? kind : PLAT_CALL_PASSED);
+		world.now += rules->window / 200;
+	}
+	return world.breaker.state == PLAT_BREAKER_OPEN;
+}
+
+static void
+test_rates(void)
+{
+	PlatBreakerRules rules = plain_rules();
+	bool		too_early;
+
+	rules.window = 60 * SECOND;
+	rules.minimum_calls = 100;
+	begin();
+	for (int percent = 1; percent <= 100; percent++)
+		for (int count = Max(percent - 2, 0); count <= Min(percent + 2, 100); count++)
+			for (int way = 0; way < 4; way++)
+			{
+				bool		slow = way & 1;
+				PlatBreakerOutcome kind = slow ? PLAT_CALL_PASSED_SLOWLY :
+					PLAT_CALL_FAILED;
+
+				rules.failure_rate = slow ? 2 : percent / 100.0;
+				rules.slow_rate = slow ? percent / 100.0 : 2;
+				expect(opens_at(&rules, count, kind, way & 2, &too_early) ==
+					   (count >= percent), "rate %g, %d of 100, way %d",
+					   percent / 100.0, count, way);
+				expect(!too_early, "rate %g: before minimum_calls", percent / 100.0);
+			}
+	end("a rate of 0.07 is 7 of 100 calls and not 6, and so is any other");
+
+	begin();
+	rules.failure_rate = 0.07;
+	rules.slow_rate = 2;
+	expect(opens_at(&rules, 7, PLAT_CALL_FAILED, false, &too_early), "not at 7");
+	rules.minimum_calls = 101;
+	expect(!opens_at(&rules, 100, PLAT_CALL_FAILED, false, &too_early), "100 of 101");
+	rules.minimum_calls = 1;
+	expect(opens_at(&rules, 1, PLAT_CALL_FAILED, true, &too_early) && too_early,
+		   "the first of all");
+	rules.failure_rate = 2;
+	rules.slow_rate = 0.5;
+	expect(!opens_at(&rules, 100, PLAT_CALL_FAILED, true, &too_early),
+		   "failures are no slow calls");
+	expect(opens_at(&rules, 50, PLAT_CALL_FAILED_SLOWLY, true, &too_early),
+		   "failures can be slow");
+	end("minimum_calls, and which rate counts what");
+}
+
+/*
+ * Failures in a window without a rate: successes are nothing to them, and
+ * those that are too old do not count.
+ */
+static void
+test_window_failures(void)
+{
+	static World world;
+	PlatBreakerRules rules = plain_rules();
+
+	rules.window = 100 * SECOND;
+	rules.failure_threshold = 3;
+	begin();
+	for (uint64 gap = 0; gap <= 60; gap++)
+	{
+		uint64		start = START - START % (10 * SECOND);
+
+		begin_world(&world, &rules);
+		for (int i = 0; i < 3; i++)
+		{
+			world.now = start + i * gap * SECOND;
+			for (int passed = 0; passed < 100; passed++)
+				call(&world, PLAT_CALL_PASSED);
+			call(&world, PLAT_CALL_FAILED);
+		}
+		expect((world.breaker.state == PLAT_BREAKER_OPEN) == (2 * gap < 100),
+			   "three failures, each %d s after the other", (int) gap);
+	}
+	end("failures in a window, with successes between them");
+
+	begin();
+	for (uint64 part = 0; part < 10 * SECOND; part += SECOND / 4)
+	{
+		uint64		start = START - START % (10 * SECOND) + part;
+		uint64		lives = 0;
+
+		begin_world(&world, &rules);
+		world.now = start;
+		call(&world, PLAT_CALL_FAILED);
+		while (plat_breaker_window(&world.breaker, &rules, start + lives).calls > 0)
+			lives += SECOND / 4;
+		expect(lives == 100 * SECOND - part, "%.0f ns", (double) lives);
+	}
+	end("a call counts for more than 9/10 of the window and at most all of it");
+}
+
+/*
+ * The breaker of a world fails its probes, one after the other.
+ */
+static uint64
+fail_probe(World *world)
+{
+	PlatBreakerMoves moves = {0};
+	PlatBreakerGrant grant;
+	uint64		wait;
+
+	expect(plat_breaker_allow(&world->breaker, &world->rules, world->now,
+							  &moves, &grant), "attempt %u: refused",
+		   world->breaker.attempt);
+	expect(plat_breaker_record(&world->breaker, &world->rules, world->now,
+							   &moves, grant, PLAT_CALL_FAILED), "ignored");
+	wait = plat_breaker_retry_after(&world->breaker, &world->rules, world->now);
+	expect(!may_pass_in(world, wait - 1) && may_pass_in(world, wait),
+		   "attempt %u: not in time", world->breaker.attempt);
+	world->now += wait;
+	return wait;
+}
+
+static void
+pass_probe(World *world)
+{
+	PlatBreakerMoves moves = {0};
+	PlatBreakerGrant grant;
+
+	(void) plat_breaker_allow(&world->breaker, &world->rules, world->now,
+							  &moves, &grant);
+	(void) plat_breaker_record(&world->breaker, &world->rules, world->now,
+							   &moves, grant, PLAT_CALL_PASSED);
+	expect(world->breaker.state == PLAT_BREAKER_CLOSED, "not closed");
+}
+
+static void
+test_backoff(void)
+{
+	static World world;
+	PlatBreakerRules rules = plain_rules();
+	uint64		wanted = SECOND;
+
+	begin();
+	rules.timeout = SECOND;
+	rules.backoff = 2;
+	begin_world(&world, &rules);
+	for (int i = 0; i < 1000; i++)
+	{
+		uint64		wait = fail_probe(&world);
+
+		expect(wait == wanted, "attempt %d: %.0f ns", i, (double) wait);
+		wanted = Min(2 * wanted, 300 * SECOND);
+	}
+	pass_probe(&world);
+	call(&world, PLAT_CALL_FAILED);
+	expect(!may_pass_in(&world, SECOND - 1) && may_pass_in(&world, SECOND),
+		   "the first time after it was closed");
+	end("backoff grows to max_timeout, stays there, and begins anew when closed");
+
+	begin();
+	rules.timeout = 100 * YEAR;
+	rules.max_timeout = 100 * YEAR;
+	rules.backoff = 1000;
+	begin_world(&world, &rules);
+	for (int i = 0; i < 1000; i++)
+	{
+		expect(fail_probe(&world) == 100 * YEAR, "attempt %d", i);
+		/* Nobody lives so long: back to the year in which it began. */
+		world.now -= 100 * YEAR;
+		world.breaker.since -= 100 * YEAR;
+	}
+	end("a thousand centuries do not overflow");
+
+	begin();
+	for (int i = 0; i < 1000; i++)
+	{
+		rules.timeout = 1;
+		rules.max_timeout = 100 * YEAR;
+		rules.backoff = 1 + i / 999.0 * 999;
+		begin_world(&world, &rules);
+		for (uint64 last = 0, n = 0; n < 1000; n++)
+		{
+			uint64		wait = fail_probe(&world);
+
+			expect(wait >= last && wait <= 100 * YEAR, "backoff %g, attempt %d",
+				   rules.backoff, (int) n);
+			expect(n < 1000 - 1 || i == 0 || wait == 100 * YEAR ||
+				   rules.backoff < 1.05, "backoff %g ends at %.0f ns",
+				   rules.backoff, (double) wait);
+			last = wait;
+			world.breaker.since -= world.now - START;
+			world.now = START;
+		}
+	}
+	end("from a nanosecond to a century, never back");
+}
+
+/*
+ * A world whose breaker has been in a state for a while, and one grant of
+ * that state; half-open with a probe under way or without.
+ */
+static void
+begin_restart(World *world, PlatBreakerState state, bool has_probe, uint64 age)
+{
+	PlatBreakerRules rules = plain_rules();
+	PlatBreakerMoves moves = {0};
+	PlatBreakerGrant *grant = &world->callers[0].grant;
+
+	rules.window = 60 * SECOND;
+	begin_world(world, &rules);
+	call(world, PLAT_CALL_PASSED);
+	(void) plat_breaker_allow(&world->breaker, &rules, world->now, &moves, grant);
+	if (state != PLAT_BREAKER_CLOSED)
+		call(world, PLAT_CALL_FAILED);
+	if (state == PLAT_BREAKER_HALF_OPEN)
+	{
+		world->now += rules.timeout;
+		plat_breaker_advance(&world->breaker, &rules, world->now, &moves);
+	}
+	if (has_probe)
+		(void) plat_breaker_allow(&world->breaker, &rules, world->now, &moves, grant);
+	world->now += age;
+	expect(world->breaker.state == state, "state %d, not %d", world->breaker.state,
+		   state);
+}
+
+/* How old a state is and how late it is, from nothing to more than all. */
+static const uint64 ages[] = {
+	0, 1, 2, SECOND, 30 * SECOND - 1, 30 * SECOND, 30 * SECOND + 1,
+	60 * SECOND, START, 100 * YEAR
+};
+static const uint64 clocks[] = {
+	1, 2, 3, SECOND, 10 * SECOND, 30 * SECOND, 30 * SECOND + 1, START, YEAR
+};
+
+/*
+ * Go on at another time, with a state of that age; the wait is to be so long.
+ */
+static void
+resume(World *world, uint64 age, uint64 now, uint64 wanted)
+{
+	PlatBreaker before = world->breaker;
+	const PlatBreaker *after = &world->breaker;
+	PlatBreakerMoves moves = {0};
+
+	world->now = now;
+	plat_breaker_resume(&world->breaker, age, now);
+	expect(after->since >= 1 && after->since <= now, "since %.0f at %.0f",
+		   (double) after->since, (double) now);
+	expect(after->generation == before.generation + 1, "the generation stays");
+	expect(after->nleases == 0, "there are leases");
+	expect(after->force == before.force && after->attempt == before.attempt &&
+		   after->openings == before.openings && after->moves == before.moves &&
+		   after->last_lease == before.last_lease, "what counts has changed");
+	expect(plat_breaker_window(after, &world->rules, now).calls == 0, "calls");
+	expect(may_pass_in(world, wanted), "age %.0f at %.0f: not after %.0f ns",
+		   (double) age, (double) now, (double) wanted);
+	expect(wanted == 0 || !may_pass_in(world, wanted - 1),
+		   "age %.0f at %.0f: before %.0f ns", (double) age, (double) now,
+		   (double) wanted);
+	expect(!plat_breaker_record(&world->breaker, &world->rules, now, &moves,
+								world->callers[0].grant, PLAT_CALL_FAILED),
+		   "an outcome from before is taken");
+}
+
+static void
+test_resume(void)
+{
+	static World world;
+
+	begin();
+	for (int i = 0; i < lengthof(ages); i++)
+		for (int j = 0; j < lengthof(clocks); j++)
+		{
+			uint64		age = ages[i];
+			uint64		rest = age < 30 * SECOND ? 30 * SECOND - age : 0;
+
+			begin_restart(&world, PLAT_BREAKER_CLOSED, false, 5);
+			resume(&world, age, clocks[j], 0);
+			expect(age >= clocks[j] || world.breaker.since == clocks[j] - age,
+				   "since when it is closed");
+			begin_restart(&world, PLAT_BREAKER_OPEN, false, 5);
+			resume(&world, age, clocks[j], rest);
+			begin_restart(&world, PLAT_BREAKER_HALF_OPEN, false, 5);
+			resume(&world, age, clocks[j], 0);
+			begin_restart(&world, PLAT_BREAKER_HALF_OPEN, true, 5);
+			resume(&world, age, clocks[j], 30 * SECOND);
+		}
+	end("a restart waits for the rest, and again if a probe was under way");
+
+	begin();
+	for (PlatBreakerForce how = PLAT_FORCE_OPEN; how <= PLAT_FORCE_DISABLED; how++)
+		for (int i = 0; i < lengthof(ages); i++)
+		{
+			PlatBreakerMoves moves = {0};
+
+			begin_restart(&world, PLAT_BREAKER_OPEN, false, 5);
+			plat_breaker_force(&world.breaker, how, world.now, &moves);
+			plat_breaker_resume(&world.breaker, ages[i], START);
+			expect(world.breaker.force == how, "force %d is over", how);
+			expect(may_pass_in(&world, 1000 * YEAR / 5) == (how != PLAT_FORCE_OPEN),
+				   "force %d does nothing", how);
+		}
+	end("a force outlives a restart");
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc > 1)
+	{
+		seed = strtoull(argv[1], NULL, 10);
+		test_long_sequences();
+		test_anything();
+	}
+	else
+	{
+		test_all_sequences();
+		test_rates();
+		test_window_failures();
+		test_backoff();
+		test_resume();
+	}
+	printf("1..%d\n", tests);
+	return failures > 0;
 }

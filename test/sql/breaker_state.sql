@@ -163,6 +163,9 @@ SELECT platpat.allow_call('hand'), platpat.breaker_state('hand');
 SELECT state, forced, failed, ignored FROM breakers WHERE breaker = 'hand';
 SELECT platpat.force_breaker('hand', 'auto');
 SELECT platpat.alter_breaker('hand', timeout => '1 day');
+-- the call before was let through by a breaker that was disabled
+SELECT platpat.record_failure('hand');
+SELECT platpat.breaker_state('hand');
 SELECT platpat.record_failure('hand');
 SELECT platpat.allow_call('hand'), platpat.breaker_state('hand');
 SELECT platpat.force_breaker('hand', 'ajar');
