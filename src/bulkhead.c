@@ -897,10 +897,11 @@ numbers_of(Request *request, const char *reason)
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"bulkhead\": ");
 	escape_json(&json, request->name);
-	appendStringInfo(&json, ", \"reason\": \"%s\", \"class\": \"%s\", \"size\": %d, \"in_use\": %d, \"queue\": %d, \"waiting\": %d}",
+	appendStringInfo(&json, ", \"reason\": \"%s\", \"class\": \"%s\", \"size\": %d, \"in_use\": %d, \"reserved_for_others\": %d, \"queue\": %d, \"waiting\": %d}",
 					 reason, class_names[request->class], bulkhead.rules.size,
-					 plat_bulkhead_in_use(&bulkhead), bulkhead.rules.queue,
-					 plat_bulkhead_waiting(&bulkhead));
+					 plat_bulkhead_in_use(&bulkhead),
+					 plat_bulkhead_kept_from(&bulkhead, request->class),
+					 bulkhead.rules.queue, plat_bulkhead_waiting(&bulkhead));
 	return json.data;
 }
 

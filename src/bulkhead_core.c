@@ -63,18 +63,28 @@ plat_bulkhead_waiting(const PlatBulkhead *bulkhead)
 }
 
 /*
+ * Slots that other classes have reserved and do not use.
+ */
+int32
+plat_bulkhead_kept_from(const PlatBulkhead *bulkhead, PlatClass class)
+{
+	int32		kept = 0;
+
+	for (int other = 0; other < PLAT_CLASSES; other++)
+		if (other != (int) class)
+			kept += Max(bulkhead->rules.reserved[other] -
+						bulkhead->in_use[other], 0);
+	return kept;
+}
+
+/*
  * Whether the class can have a slot now.
  */
 bool
 plat_bulkhead_admits(const PlatBulkhead *bulkhead, PlatClass class)
 {
-	const PlatBulkheadRules *rules = &bulkhead->rules;
-	int32		taken = plat_bulkhead_in_use(bulkhead);
-
-	for (int other = 0; other < PLAT_CLASSES; other++)
-		if (other != (int) class)
-			taken += Max(rules->reserved[other] - bulkhead->in_use[other], 0);
-	return taken < rules->size;
+	return plat_bulkhead_in_use(bulkhead) +
+		plat_bulkhead_kept_from(bulkhead, class) < bulkhead->rules.size;
 }
 
 /*

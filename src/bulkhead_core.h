@@ -55,6 +55,8 @@ typedef enum PlatAnswer
 extern void plat_bulkhead_init(PlatBulkhead *bulkhead);
 extern int32 plat_bulkhead_in_use(const PlatBulkhead *bulkhead);
 extern int32 plat_bulkhead_waiting(const PlatBulkhead *bulkhead);
+extern int32 plat_bulkhead_kept_from(const PlatBulkhead *bulkhead,
+									 PlatClass class);
 extern bool plat_bulkhead_admits(const PlatBulkhead *bulkhead, PlatClass class);
 extern PlatAnswer plat_bulkhead_ask(PlatBulkhead *bulkhead, PlatClass class);
 extern void plat_bulkhead_queue(PlatBulkhead *bulkhead, PlatQueueLink *links,
