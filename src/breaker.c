@@ -84,7 +84,7 @@ define_settings(bool preload)
 {
 	DefineCustomIntVariable("platpat.breaker_entries",
 							"Circuit breakers that shared memory has room for.",
-							"2.5 kB each; breakers that are closed and have nothing to remember share.",
+							"2.3 kB each; breakers that are closed and have nothing to remember share.",
 							&breaker_entries, 1024, 16, 1048576,
 							preload ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							NULL, NULL, NULL);

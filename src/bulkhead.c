@@ -140,7 +140,7 @@ define_settings(bool preload)
 {
 	DefineCustomIntVariable("platpat.bulkhead_entries",
 							"Bulkheads that shared memory has room for.",
-							"1.6 kB each; bulkheads that nobody uses share.",
+							"1.5 kB each; bulkheads that nobody uses share.",
 							&bulkhead_entries, 256, 16, 65536,
 							preload ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							NULL, NULL, NULL);

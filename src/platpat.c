@@ -230,10 +230,10 @@ plat_status(PG_FUNCTION_ARGS)
 			   "Add platpat to shared_preload_libraries and restart the server.");
 	put_status(fcinfo, "shared memory", memory ? "ready" : "none",
 			   memory ? NULL :
-			   "Rate limits and quotas need it; preloading the library makes it.");
+			   "Rate limits, circuit breakers and bulkheads need it; preloading the library makes it.");
 	put_status(fcinfo, "worker", plat_worker_state(),
 			   preloaded ? NULL :
-			   "Without preloading nobody saves quotas over a restart.");
+			   "Without preloading nobody saves quotas and open breakers over a restart.");
 	put_status(fcinfo, "row security",
 			   psprintf("%s for role \"%s\"", bypass ? "bypassed" : "applies",
 						GetUserNameFromId(role, false)),

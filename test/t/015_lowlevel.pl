@@ -234,7 +234,8 @@ $_->quit for $landlord, $other;
 
 # What the functions may answer, and nothing else.
 my %allowed = map { $_ => 1 } qw(00000 0A000 22004 22008 22023 23502 39P01 3F000 42501 42703 42704
-	42710 42809 42P01 53400 54000 55000);
+	42710 42809 42P01 53400 54000 55000
+	42601 42P02);
 
 my @nasty_text = (
 	'NULL', q{''}, q{' '}, q{repeat(repeat('x', 1024), 10240)}, q{repeat(repeat('/', 1024), 10240)},
@@ -322,15 +323,21 @@ sub nasty_calls
 	my @calls;
 
 	for (split /\n/, $sql->(q{
-		SELECT proname, provolatile, array_to_string(ARRAY(SELECT format_type(t, NULL)
+		SELECT proname, provolatile, provariadic <> 0, array_to_string(ARRAY(SELECT format_type(t, NULL)
 				FROM unnest(proargtypes) WITH ORDINALITY a (t, i) ORDER BY i), ',')
 		FROM pg_proc p WHERE pronamespace = 'platpat'::regnamespace AND prokind = 'f'
 		AND EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) ORDER BY oid}))
 	{
-		my ($function, $volatility, $types) = split /\|/;
+		my ($function, $volatility, $is_variadic, $types) = split /\|/;
 		# the last argument is the longest wait, and other calls leave debts of years
-		push @calls, map { [ $function, join(', ', @$_), $volatility ] }
-		  grep { $function ne 'wait_for_rate_limit' || $_->[-1] =~ /'(?:0|1 us|-.*)'/ } argument_lists(split /,/, $types // '');
+		my @lists = grep { $function ne 'wait_for_rate_limit' || $_->[-1] =~ /'(?:0|1 us|-.*)'/ } argument_lists(split /,/, $types // '');
+		for my $list (@lists)
+		{
+			# what is run is a statement as a rule
+			$list->[1] =~ s/\('a'\)/('SELECT 1, \$1')/ if $function =~ /_call$/;
+			$list->[-1] = "VARIADIC $list->[-1]" if $is_variadic eq 't';
+			push @calls, [ $function, join(', ', @$list), $volatility ];
+		}
 	}
 	return @calls;
 }
@@ -346,6 +353,7 @@ my %ways = (
 	'a bigint tenant'       => [ 'app', q{SELECT platpat.set_tenant(1, false)} ],
 	'a superuser'           => [ 'postgres', q{SET platpat.allow_bypass_role = on;
 		SET platpat.on_missing_tenant = empty; SET platpat.tenant_type = uuid} ]);
+$node->safe_psql('postgres', q(SELECT platpat.create_breaker('a'), platpat.create_bulkhead('a', 5)));
 $node->safe_psql('postgres', "SET SESSION AUTHORIZATION app; $objects");
 for my $way (sort keys %ways)
 {

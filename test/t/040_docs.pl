@@ -37,7 +37,7 @@ my @pages = map { s{^\Q@{[ tree() ]}\E/*}{}r } grep { -f }
   (tree('README.md'), tree('README.ru.md'), tree('src/README.md'),
 	sort(glob(tree('docs/*.md')), glob(tree('docs/ru/*.md'))));
 for my $name (qw(README.md README.ru.md src/README.md docs/ru/README.md docs/ru/isolation.md),
-	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit admin settings))
+	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit breaker bulkhead admin settings))
 {
 	ok(-f tree($name), "there is $name");
 }
@@ -456,7 +456,7 @@ for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md')
 	my @lines = split /\n/, read_text(tree($name));
 	cmp_ok(scalar @lines, '<=', 250, "$name has at most 250 lines");
 }
-for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring limit))
+for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring limit breaker bulkhead))
 {
 	my @pattern = qw(Проблема Решение Диаграмма Код Плюсы Минусы);
 	push @pattern, 'Когда использовать', 'Метрики';
@@ -508,7 +508,7 @@ my $russian = join "\n", map { read_text(tree($_)) } grep { m{/ru/|\.ru\.} } @pa
 my %language = (English => $english, Russian => $russian);
 
 # Settings: | `platpat.x` | values | default | context |
-for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md', 'docs/settings.md', 'docs/ru/settings.md')
+for my $name (grep { -f tree($_) } 'docs/settings.md', 'docs/ru/settings.md')
 {
 	my %row = map { /^\| `(platpat\.\w+)` \| (.*?) \| (.*?) \| (.*?) \|/ ? ($1 => "$2 | $3 | $4") : () }
 	  split /\n/, read_text(tree($name));
