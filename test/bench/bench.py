@@ -4,6 +4,7 @@ Each alternative has a session of its own.  Rounds are interleaved, so that a
 busy machine slows all alternatives alike, and medians are compared.  The clock
 is the CPU time of the backend's process, read from outside to the nanosecond.
 """
+import contextlib
 import glob
 import math
 import os
@@ -280,13 +281,27 @@ def worker():
     raise LookupError("the server has no worker")
 
 
-def pgbench(script, *options):
-    """The output of pgbench."""
+@contextlib.contextmanager
+def running(script, *options):
+    """A pgbench that runs meanwhile."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
-        return subprocess.run(["pgbench", "-n", "-M", "prepared", "-h", HOST, "-U", "postgres", "-f", file.name,
-                               *options, "bench"], check=True, capture_output=True, text=True).stdout
+        process = subprocess.Popen(["pgbench", "-n", "-M", "prepared", "-h", HOST, "-U", "postgres", "-f", file.name,
+                                    *options, "bench"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def pgbench(script, *options):
+    """The output of pgbench."""
+    with running(script, *options) as process:
+        out, error = process.communicate()
+        assert process.returncode == 0, error
+        return out
 
 
 def ended_cpu():
@@ -390,12 +405,82 @@ def limits():
             ("a busy tenant's transactions, of those without a limiter", f"{tenant:.1%}", ">= 95%", seen(tenant >= 0.95)))
 
 
+def guard_calls():
+    title("Circuit breakers and bulkheads: CPU of a call, 1,000,000 rows")
+    for arguments in ("text", "text, interval, text"):
+        admin(f"CREATE FUNCTION noop({arguments}) RETURNS boolean LANGUAGE c VOLATILE AS '{HOST}/noop.so', 'noop'")
+    admin("SELECT platpat.create_breaker('pay'), platpat.create_bulkhead('pool', 5)")
+    calls = {
+        # call: (what it is, its no-op)
+        "platpat.allow_call('pay')": ("a closed breaker", "noop('pay')"),
+        "platpat.record_success('pay')": ("a success among successes", "noop('pay')"),
+        "platpat.acquire_slot('pool', '5 s', 'standard') AND platpat.release_slot('pool')":
+            ("a slot taken and given back", "noop('pool', '5 s', 'standard') AND noop('pool')"),
+        "pg_try_advisory_lock(1) AND pg_advisory_unlock(1)":
+            ("the plain alternative: a pair of advisory locks", "noop('pool', '5 s', 'standard') AND noop('pool')"),
+    }
+    names = [*calls, *{noop for _, noop in calls.values()}]
+    taken = measure({n: f"SELECT count({n}), count(key) FROM requests" for n in names}, SMALL, calls=KEYS)
+    more = {n: (taken[n] - taken[noop]) * 1000 for n, (_, noop) in calls.items()}
+    table(("call", "", "ns a row", "ns more than functions that do nothing"),
+          *((f"`{n}`", calls[n][0], f"{taken[n] * 1000:.0f}", f"{more[n]:.0f}") for n in calls))
+    return list(more.values())
+
+
+def bulkhead_hand_off():
+    title("Bulkheads: from giving a slot back to who waited for it, 16 clients, both processors busy")
+    admin("SELECT platpat.create_bulkhead('narrow', 1, 100)")
+    admin("CREATE UNLOGGED TABLE turns (got timestamptz, gave timestamptz);"
+          "CREATE FUNCTION turn() RETURNS void LANGUAGE plpgsql AS $$"
+          " DECLARE got timestamptz; gave timestamptz;"
+          " BEGIN PERFORM platpat.acquire_slot('narrow', '1 min'); got := clock_timestamp();"
+          " PERFORM pg_sleep(0.002); gave := clock_timestamp(); PERFORM platpat.release_slot('narrow');"
+          " INSERT INTO turns VALUES (got, gave); END $$")
+    with running("SELECT count(*) FROM generate_series(1, 1000000);", "-c", "2", "-j", "2", "-T", "60"):
+        time.sleep(1)
+        pgbench("SELECT turn();", "-c", "16", "-j", "2", "-T", "6")
+    p50, p99, count = admin(
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), count(*)"
+        " FROM (SELECT extract(epoch FROM lead(got) OVER (ORDER BY got) - gave)::float8 * 1000 AS ms FROM turns) t"
+        " WHERE ms IS NOT NULL")[0]
+    table(("hand-overs", "median, ms", "99 of 100, ms"), (f"{count:,}", f"{p50:.2f}", f"{p99:.2f}"))
+    return p99
+
+
+def bulkhead_isolation():
+    title("Bulkheads: transactions of pool payment, 4 clients, with 32 clients in and before pool analytics")
+    admin("SELECT platpat.create_bulkhead('payment', 10, 50), platpat.create_bulkhead('analytics', 5, 1000)")
+    work = "BEGIN;\nSELECT platpat.acquire_slot('payment');\nSELECT count(*) FROM keys WHERE id < 1000;\nCOMMIT;\n"
+    crowd = "BEGIN;\nSELECT platpat.acquire_slot('analytics', '1 min');\nSELECT pg_sleep(0.5);\nCOMMIT;\n"
+    taken = {"alone": [], "analytics full": []}
+    for name in turns(taken, 7):
+        with running(crowd, "-c", "32", "-j", "2", "-T", "60") if name != "alone" else contextlib.nullcontext():
+            time.sleep(0.5)
+            out = pgbench(work, "-c", "4", "-j", "2", "-T", "2")
+        taken[name].append(float(re.search(r"tps = ([\d.]+)", out)[1]))
+    share = statistics.median(full / alone for full, alone in zip(taken["analytics full"], taken["alone"]))
+    table(("pool analytics", "transactions a second", "of those alone, median of the rounds"),
+          ("empty", f"{statistics.median(taken['alone']):,.0f}", ""),
+          ("5 at work, 27 waiting", f"{statistics.median(taken['analytics full']):,.0f}", f"{share:.1%}"))
+    return share
+
+
+def guards():
+    allow, _, slot, _ = guard_calls()
+    hand_off, isolation = bulkhead_hand_off(), bulkhead_isolation()
+    return (("`allow_call`, over a function that does nothing", f"{allow:.0f} ns", "<= 40 ns", seen(allow <= 40)),
+            ("`acquire_slot` and `release_slot`, likewise", f"{slot:.0f} ns", "<= 250 ns", seen(slot <= 250)),
+            ("a slot handed to who waits, 99 of 100", f"{hand_off:.1f} ms", "<= 5 ms", seen(hand_off <= 5)),
+            ("a pool's transactions while another is full, of those alone", f"{isolation:.1%}", ">= 97%",
+             seen(isolation >= 0.97)))
+
+
 def main():
     version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()
     (taken, more), (share, move, astray) = lookups(), growth()
-    limited = limits()
+    guarded, limited = guards(), limits()
     ring, against_md5 = more("md5 ring"), taken["md5 ring"] / taken["md5"]
     cheap = max(more(n) for n in ("jump_hash", "partition_hash", "partition_hash bigint"))
     only_new = all(astray[n] == 0 for n in ("md5", "ketama", "rendezvous", "jump"))
@@ -417,7 +502,7 @@ def main():
           ("counted moves against `plan_ring`", f"{move:.1f} σ", "<= 4.5 σ", seen(move <= 4.5)),
           ("md5, ketama, rendezvous and jump move to the new shard only", "yes" if only_new else "no", "yes",
            seen(only_new)),
-          *limited)
+          *limited, *guarded)
 
 
 main()
