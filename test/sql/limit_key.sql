@@ -92,7 +92,7 @@ PREPARE plan AS SELECT platpat.allow_request('plan', 1, 3, 1, '1 day');
 EXECUTE plan; EXECUTE plan; EXECUTE plan; EXECUTE plan;
 DEALLOCATE plan;
 SELECT provolatile, proparallel, array_agg(DISTINCT proname::text ORDER BY proname::text)
-FROM pg_proc WHERE pronamespace = 'platpat'::regnamespace AND proname ~ 'allow_|rate_limit$|tenant_limit$|tenant_request$'
+FROM pg_proc WHERE pronamespace = 'platpat'::regnamespace AND proname ~ 'allow_[rst]|rate_limit$|tenant_limit$|tenant_request$'
 GROUP BY 1, 2;
 
 -- several keys: all or none
