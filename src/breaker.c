@@ -315,7 +315,7 @@ plat_breaker_set_gate(PlatSharedBreaker *shared)
 {
 	const PlatBreaker *breaker = &shared->breaker;
 	bool		is_passable = breaker->state == PLAT_BREAKER_CLOSED &&
-		breaker->force != PLAT_FORCE_DISABLED;
+	breaker->force != PLAT_FORCE_DISABLED;
 
 	pg_atomic_write_u64(&shared->gate, !is_passable ? 0 :
 						breaker->generation * 2 + (breaker->failures > 0));
@@ -863,7 +863,7 @@ Datum
 plat_breaker_record_success(PG_FUNCTION_ARGS)
 {
 	PlatBreakerDefinition *definition = (PlatBreakerDefinition *)
-		plat_named_arg(&plat_breakers, fcinfo);
+	plat_named_arg(&plat_breakers, fcinfo);
 
 	plat_breaker_tell(definition, is_slow(fcinfo, definition) ?
 					  PLAT_CALL_PASSED_SLOWLY : PLAT_CALL_PASSED, NULL);
@@ -878,7 +878,7 @@ Datum
 plat_breaker_record_failure(PG_FUNCTION_ARGS)
 {
 	PlatBreakerDefinition *definition = (PlatBreakerDefinition *)
-		plat_named_arg(&plat_breakers, fcinfo);
+	plat_named_arg(&plat_breakers, fcinfo);
 
 	plat_breaker_tell(definition, PLAT_CALL_FAILED, PG_ARGISNULL(1) ? NULL :
 					  text_to_cstring(PG_GETARG_TEXT_PP(1)));
@@ -946,7 +946,7 @@ Datum
 plat_breaker_set_force(PG_FUNCTION_ARGS)
 {
 	PlatBreakerDefinition *definition = (PlatBreakerDefinition *)
-		plat_named_arg(&plat_breakers, fcinfo);
+	plat_named_arg(&plat_breakers, fcinfo);
 	PlatBreakerForce force = force_arg(fcinfo);
 	PlatBreakerMoves moves;
 	PlatSharedBreaker *shared = lock_definition(definition, &moves);

@@ -64,7 +64,7 @@ static void
 record(PlatBreakerDefinition *definition, const ErrorData *error, uint64 elapsed)
 {
 	bool		is_slow = definition->rules.slow_call > 0 &&
-		elapsed >= definition->rules.slow_call;
+	elapsed >= definition->rules.slow_call;
 
 	if (!plat_named_holds(&definition->head))
 		return;

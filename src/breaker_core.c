@@ -382,7 +382,7 @@ plat_breaker_force(PlatBreaker *breaker, PlatBreakerForce force, uint64 now,
 				   PlatBreakerMoves *moves)
 {
 	PlatBreakerState state = force == PLAT_FORCE_OPEN ? PLAT_BREAKER_OPEN :
-		PLAT_BREAKER_CLOSED;
+	PLAT_BREAKER_CLOSED;
 
 	breaker->force = force;
 	if (state == breaker->state)

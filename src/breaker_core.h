@@ -90,7 +90,8 @@ typedef struct PlatBreaker
 	uint64		since;			/* of the state */
 	uint64		open_time;		/* how long it is, or was last, to be open */
 	uint64		outage_since;	/* when it left the closed state, or 0 */
-	uint64		last_recovery;	/* from leaving the closed state to coming back */
+	uint64		last_recovery;	/* from leaving the closed state to coming
+								 * back */
 	uint64		longest_recovery;
 	uint64		moves;			/* all changes of the state */
 	uint64		openings;

@@ -739,7 +739,7 @@ utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		QueryCompletion *completion)
 {
 	bool		is_discard = IsA(statement->utilityStmt, DiscardStmt) &&
-		((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
+	((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
 
 	if (previous_utility)
 		previous_utility(statement, query, read_only_tree, context, params,
@@ -763,7 +763,8 @@ typedef struct Request
 	PlatClass	class;
 	int			place;
 	uint64		wait;			/* at most, 0 for not at all */
-	bool		is_forbidden;	/* to wait, because of what the transaction has */
+	bool		is_forbidden;	/* to wait, because of what the transaction
+								 * has */
 } Request;
 
 /* Why there was no slot. */
@@ -870,7 +871,7 @@ wait_in_queue(Request *request)
 {
 	uint64		now = plat_clock();
 	uint64		deadline = request->wait > PG_UINT64_MAX - now ? PG_UINT64_MAX :
-		now + request->wait;
+	now + request->wait;
 
 	PG_ENSURE_ERROR_CLEANUP(abandon, PointerGetDatum(request));
 	{

@@ -198,7 +198,7 @@ static char *
 name_arg(const PlatNamedKind *kind, FunctionCallInfo fcinfo)
 {
 	char	   *name = PG_ARGISNULL(0) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	check_name(kind, name);
 	return name;
