@@ -45,6 +45,7 @@ COMMENT ON COLUMN platpat.breakers.id IS 'What its state in shared memory belong
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.breakers
     FOR EACH ROW EXECUTE FUNCTION platpat.check_breaker();
 COMMENT ON TRIGGER check_row ON platpat.breakers IS 'Makes a bad breaker impossible.';
+ALTER TABLE platpat.breakers ENABLE ALWAYS TRIGGER check_row;
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.breakers
     EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed ON platpat.breakers IS 'Every session reads its breakers anew.';

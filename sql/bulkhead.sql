@@ -30,6 +30,7 @@ COMMENT ON COLUMN platpat.bulkheads.id IS 'What its state in shared memory belon
 CREATE TRIGGER check_row BEFORE INSERT OR UPDATE ON platpat.bulkheads
     FOR EACH ROW EXECUTE FUNCTION platpat.check_bulkhead();
 COMMENT ON TRIGGER check_row ON platpat.bulkheads IS 'Makes a bad bulkhead impossible.';
+ALTER TABLE platpat.bulkheads ENABLE ALWAYS TRIGGER check_row;
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.bulkheads
     EXECUTE FUNCTION platpat.bulkheads_changed();
 COMMENT ON TRIGGER changed ON platpat.bulkheads IS 'Every session reads its bulkheads anew.';

@@ -11,6 +11,9 @@
  * owe is the outcome of the probes that it was granted.  Their leases are in
  * a list of this backend until the outcome, or the end of the (sub)transaction:
  * its abort fails them, its commit leaves them to whoever brings an outcome.
+ *
+ * Nothing that a commit calls here may fail, so it neither makes moves nor
+ * logs.
  */
 #include "postgres.h"
 
@@ -50,6 +53,20 @@ typedef struct Lease
 static Lease *leases = NULL;
 static int	nleases = 0;
 static int	max_leases = 0;
+
+/* A move that this transaction has sent to the channel, if it commits. */
+typedef struct Told
+{
+	PlatSharedBreaker *shared;
+	uint64		ticket;
+	uint64		generation;
+} Told;
+
+static Told told[16];
+static int	ntold = 0;
+
+/* Counts what DISCARD ALL makes of a session. */
+static uint64 session = 1;
 
 /* platpat.breaker_entries and platpat.breaker_notify_channel */
 static int	breaker_entries = 1024;
@@ -125,6 +142,15 @@ shmem_adopt(void *part)
 	registered = true;
 }
 
+/*
+ * DISCARD ALL: what the session was told before is another client's.
+ */
+static void
+discard(void)
+{
+	session++;
+}
+
 static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.create_breaker(text, int, interval, interval, float8, int, interval, float8, int, int, interval, float8, interval, text[])",
 	"EXECUTE ON FUNCTION platpat.alter_breaker(text, int, interval, interval, float8, int, interval, float8, int, int, interval, float8, interval, text[])",
@@ -145,6 +171,7 @@ const PlatModule plat_breaker_module = {
 	.shmem_adopt = shmem_adopt,
 	.shmem_start = plat_breaker_start,
 	.work = plat_breaker_work,
+	.discard = discard,
 	.put_metrics = plat_breaker_put_metrics,
 	.reset_stats = plat_breaker_reset_stats,
 };
@@ -315,14 +342,18 @@ plat_breaker_set_gate(PlatSharedBreaker *shared)
 {
 	const PlatBreaker *breaker = &shared->breaker;
 	bool		is_passable = breaker->state == PLAT_BREAKER_CLOSED &&
-	breaker->force != PLAT_FORCE_DISABLED;
+		breaker->force != PLAT_FORCE_DISABLED && !shared->is_unannounced;
 
 	pg_atomic_write_u64(&shared->gate, !is_passable ? 0 :
 						breaker->generation * 2 + (breaker->failures > 0));
 }
 
+/*
+ * Generations and leases begin where no breaker that had the entry before has
+ * come to, so that what was told of that one is known to be old.
+ */
 static void
-init(PlatSharedNamed *head)
+init(PlatSharedNamed *head, uint64 ticket)
 {
 	PlatSharedBreaker *shared = (PlatSharedBreaker *) head;
 
@@ -333,6 +364,8 @@ init(PlatSharedNamed *head)
 	pg_atomic_init_u64(&shared->rejected, 0);
 	pg_atomic_init_u64(&shared->ignored, 0);
 	plat_breaker_init(&shared->breaker, plat_clock());
+	shared->breaker.generation = (ticket << 24) + 1;
+	shared->breaker.last_lease = ticket << 24;
 	shared->since = GetCurrentTimestamp();
 	shared->outage_since = 0;
 	shared->last_failure = 0;
@@ -342,8 +375,26 @@ init(PlatSharedNamed *head)
 }
 
 /*
+ * Whether there is a failure or a slow call in the window.
+ */
+static bool
+window_remembers(const PlatBreaker *breaker)
+{
+	for (int i = 0; i < PLAT_BREAKER_SLICES; i++)
+	{
+		const PlatBreakerSlice *slice = &breaker->slices[i];
+
+		if ((slice->failures > 0 || slice->slow > 0) &&
+			slice->epoch + PLAT_BREAKER_SLICES >
+			plat_clock() / breaker->slice_length)
+			return true;
+	}
+	return false;
+}
+
+/*
  * A breaker that nobody has asked for a day after it could have let a call
- * through is taken for one whose table is gone.
+ * through counts as idle.
  */
 static bool
 is_idle(PlatSharedNamed *head)
@@ -353,7 +404,7 @@ is_idle(PlatSharedNamed *head)
 	if (breaker->force != PLAT_FORCE_AUTO || breaker->nleases > 0)
 		return false;
 	if (breaker->state == PLAT_BREAKER_CLOSED)
-		return breaker->failures == 0;
+		return breaker->failures == 0 && !window_remembers(breaker);
 	return plat_clock() > breaker->since + breaker->open_time +
 		SECS_PER_DAY * PLAT_SECOND;
 }
@@ -367,6 +418,7 @@ PlatNamedKind plat_breakers = {
 	.compile = compile,
 	.init = init,
 	.is_idle = is_idle,
+	.is_droppable = true,
 };
 
 /*
@@ -416,7 +468,8 @@ cause_text(PlatBreakerCause cause)
 }
 
 /*
- * Log the moves of a breaker, and have them written to disk.
+ * Log the moves of a breaker, and have them written to disk.  Clients get none
+ * of it: their encoding may not have the name.
  */
 static void
 tell_moves(const char *name, const PlatBreakerMoves *moves)
@@ -424,12 +477,18 @@ tell_moves(const char *name, const PlatBreakerMoves *moves)
 	if (moves->count > 0)
 		plat_worker_wake(&plat_breaker_module);
 	for (int i = 0; i < moves->count; i++)
-		ereport(LOG,
+		ereport(LOG_SERVER_ONLY,
 				(errmsg("breaker \"%s\" went from %s to %s", name,
 						state_word(moves->moves[i].from),
 						state_word(moves->moves[i].to)),
 				 errdetail("%s", cause_text(moves->moves[i].cause)),
 				 errhidestmt(true)));
+}
+
+static bool
+has_channel(void)
+{
+	return notify_channel && notify_channel[0] != '\0';
 }
 
 /*
@@ -438,8 +497,50 @@ tell_moves(const char *name, const PlatBreakerMoves *moves)
 static bool
 can_notify(void)
 {
-	return notify_channel && notify_channel[0] != '\0' &&
-		IsTransactionState() && !RecoveryInProgress() && !IsInParallelMode();
+	return has_channel() && IsTransactionState() && !RecoveryInProgress() &&
+		!IsInParallelMode();
+}
+
+/*
+ * Note that this transaction sends what a breaker has moved to; false if it
+ * has done so, or has too much to send already. The breaker is locked.
+ */
+static bool
+note_told(PlatSharedBreaker *shared)
+{
+	for (int i = 0; i < ntold; i++)
+		if (told[i].shared == shared &&
+			told[i].generation == shared->breaker.generation)
+			return false;
+	if (ntold == lengthof(told))
+		return false;
+	told[ntold++] = (Told)
+	{
+		shared, pg_atomic_read_u64(&shared->head.ticket),
+			shared->breaker.generation
+	};
+	return true;
+}
+
+/*
+ * The transaction that has sent them has committed.
+ */
+static void
+confirm_told(void)
+{
+	for (int i = 0; i < ntold; i++)
+	{
+		PlatSharedBreaker *shared = told[i].shared;
+
+		LWLockAcquire(&shared->head.lock, LW_EXCLUSIVE);
+		if (pg_atomic_read_u64(&shared->head.ticket) == told[i].ticket &&
+			shared->breaker.generation == told[i].generation)
+		{
+			shared->is_unannounced = false;
+			plat_breaker_set_gate(shared);
+		}
+		LWLockRelease(&shared->head.lock);
+	}
 }
 
 /*
@@ -467,13 +568,14 @@ note_moves(PlatSharedBreaker *shared, const PlatBreakerMoves *moves)
 {
 	const PlatBreaker *breaker = &shared->breaker;
 
+	if (moves->count > 0)
+	{
+		shared->since = plat_clock_to_timestamp(breaker->since);
+		shared->outage_since = breaker->outage_since == 0 ? 0 :
+			plat_clock_to_timestamp(breaker->outage_since);
+		shared->is_unannounced |= has_channel();
+	}
 	plat_breaker_set_gate(shared);
-	if (moves->count == 0)
-		return;
-	shared->since = plat_clock_to_timestamp(breaker->since);
-	shared->outage_since = breaker->outage_since == 0 ? 0 :
-		plat_clock_to_timestamp(breaker->outage_since);
-	shared->is_unannounced = true;
 }
 
 /*
@@ -520,9 +622,7 @@ plat_breaker_unlock(PlatBreakerDefinition *definition,
 
 	note_moves(shared, moves);
 	since = shared->since;
-	is_news = shared->is_unannounced && can_notify();
-	if (is_news)
-		shared->is_unannounced = false;
+	is_news = shared->is_unannounced && can_notify() && note_told(shared);
 	LWLockRelease(&shared->head.lock);
 	tell_moves(definition->head.name, moves);
 	if (is_news)
@@ -576,8 +676,8 @@ add_lease(const PlatBreakerDefinition *definition)
 }
 
 /*
- * Take the last probe of a breaker that this transaction has got off the list:
- * false if there is none.
+ * Take the probe of a grant off the list of this transaction or, if nothing is
+ * granted, the last one of the breaker; false if there is none.
  */
 static bool
 take_lease(const PlatBreakerDefinition *definition, PlatBreakerGrant *grant)
@@ -585,7 +685,8 @@ take_lease(const PlatBreakerDefinition *definition, PlatBreakerGrant *grant)
 	for (int i = nleases - 1; i >= 0; i--)
 	{
 		if (&leases[i].shared->head != definition->head.entry ||
-			leases[i].ticket != definition->head.ticket)
+			leases[i].ticket != definition->head.ticket ||
+			(grant->generation != 0 && leases[i].grant.lease != grant->lease))
 			continue;
 		*grant = leases[i].grant;
 		nleases--;
@@ -596,35 +697,49 @@ take_lease(const PlatBreakerDefinition *definition, PlatBreakerGrant *grant)
 }
 
 /*
- * Fail the probes of an aborted (sub)transaction, or leave those of one that
- * has committed to others.
+ * Fail a probe whose transaction is aborted.
  */
 static void
-end_leases(int level, bool aborted)
+lose_lease(Lease *lease)
+{
+	PlatBreakerMoves moves;
+
+	if (!lock_shared(lease->shared, lease->ticket, &lease->rules, &moves))
+		return;
+	(void) plat_breaker_record(&lease->shared->breaker, &lease->rules,
+							   plat_clock(), &moves, lease->grant,
+							   PLAT_CALL_LOST);
+	note_moves(lease->shared, &moves);
+	LWLockRelease(&lease->shared->head.lock);
+	tell_moves(lease->name, &moves);
+}
+
+/*
+ * Leave a probe whose transaction has committed to whoever brings an outcome.
+ */
+static void
+leave_lease(Lease *lease)
+{
+	LWLockAcquire(&lease->shared->head.lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u64(&lease->shared->head.ticket) == lease->ticket)
+		plat_breaker_leave(&lease->shared->breaker, lease->grant);
+	LWLockRelease(&lease->shared->head.lock);
+}
+
+/*
+ * End the probes of transactions from a level on.
+ */
+static void
+end_leases(int level, void (*end) (Lease *lease))
 {
 	int			kept = 0;
 
 	for (int i = 0; i < nleases; i++)
 	{
-		Lease	   *lease = &leases[i];
-		PlatBreakerMoves moves;
-
-		if (lease->level < level)
-		{
-			leases[kept++] = *lease;
-			continue;
-		}
-		if (!lock_shared(lease->shared, lease->ticket, &lease->rules, &moves))
-			continue;
-		if (aborted)
-			(void) plat_breaker_record(&lease->shared->breaker, &lease->rules,
-									   plat_clock(), &moves, lease->grant,
-									   PLAT_CALL_LOST);
+		if (leases[i].level >= level)
+			end(&leases[i]);
 		else
-			plat_breaker_leave(&lease->shared->breaker, lease->grant);
-		note_moves(lease->shared, &moves);
-		LWLockRelease(&lease->shared->head.lock);
-		tell_moves(lease->name, &moves);
+			leases[kept++] = leases[i];
 	}
 	nleases = kept;
 }
@@ -632,12 +747,15 @@ end_leases(int level, bool aborted)
 static void
 on_xact_end(XactEvent event, void *arg)
 {
-	if (nleases == 0)
+	bool		is_commit = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
+
+	if (!is_commit && event != XACT_EVENT_ABORT)
 		return;
-	if (event == XACT_EVENT_ABORT)
-		end_leases(1, true);
-	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		end_leases(1, false);
+	if (nleases > 0)
+		end_leases(1, is_commit ? leave_lease : lose_lease);
+	if (is_commit && ntold > 0)
+		confirm_told();
+	ntold = 0;
 }
 
 static void
@@ -646,13 +764,27 @@ on_subxact_end(SubXactEvent event, SubTransactionId id,
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	if (nleases == 0)
-		return;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		end_leases(level, true);
+	{
+		end_leases(level, lose_lease);
+		/* What was sent may be undone; who sends it twice sends it once. */
+		ntold = 0;
+	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 		for (int i = 0; i < nleases; i++)
 			leases[i].level = Min(leases[i].level, level - 1);
+}
+
+/*
+ * Note when the session was told what it was told.
+ */
+static inline void
+note_grant(PlatBreakerDefinition *definition)
+{
+	definition->granted_at = GetCurrentStatementStartTimestamp();
+	definition->granted_in = session;
+	definition->granted_by = definition->head.ticket;
+	definition->granted_birth = definition->head.births;
 }
 
 /*
@@ -669,10 +801,13 @@ ask_locked(PlatBreakerDefinition *definition)
 	shared = lock_definition(definition, &moves);
 	allowed = plat_breaker_allow(&shared->breaker, &definition->rules,
 								 plat_clock(), &moves, &definition->granted);
+	note_grant(definition);
 	if (definition->granted.lease != 0)
 		add_lease(definition);
 	pg_atomic_fetch_add_u64(allowed ? &shared->allowed : &shared->rejected, 1);
 	plat_breaker_unlock(definition, &moves);
+	if (definition->granted.lease != 0)
+		plat_worker_wake(&plat_breaker_module);
 	return allowed;
 }
 
@@ -691,6 +826,7 @@ plat_breaker_ask(PlatBreakerDefinition *definition)
 	pg_atomic_fetch_add_u64(&shared->allowed, 1);
 	definition->granted.generation = gate / 2;
 	definition->granted.lease = 0;
+	note_grant(definition);
 	return true;
 }
 
@@ -709,14 +845,36 @@ note_error(PlatSharedBreaker *shared, const char *error)
 }
 
 /*
+ * Whether what the session was told is too old to be of the call whose outcome
+ * comes now, or says nothing because the breaker has lost its entry since. If
+ * it is another breaker since, it does say something: that it is none of its.
+ */
+static bool
+is_outdated(const PlatBreakerDefinition *definition)
+{
+	int64		us = GetCurrentStatementStartTimestamp() - definition->granted_at;
+
+	return definition->granted_in != session ||
+		us > (int64) (definition->rules.probe_timeout / 1000) ||
+		(definition->granted_by != definition->head.ticket &&
+		 definition->granted_birth == definition->head.births);
+}
+
+/*
  * What this session was told when it asked last, which an outcome uses up.
+ * It is forgotten after the time that a probe may take, because behind a pool
+ * the outcome may have come by another session.
  */
 static PlatBreakerGrant
 take_grant(PlatBreakerDefinition *definition)
 {
 	PlatBreakerGrant grant = definition->granted;
 
-	(void) take_lease(definition, &grant);
+	if (!take_lease(definition, &grant) && is_outdated(definition))
+		grant = (PlatBreakerGrant)
+	{
+		0
+	};
 	definition->granted = (PlatBreakerGrant)
 	{
 		0

@@ -41,7 +41,7 @@ typedef struct PlatSharedBreaker
 	TimestampTz since;			/* of the state, by the time of day */
 	TimestampTz outage_since;	/* likewise, 0 for none */
 	TimestampTz last_failure;	/* 0 for none */
-	bool		is_unannounced; /* a move that nobody could notify of */
+	bool		is_unannounced; /* a move that is to be sent to a channel */
 	char		last_error[PLAT_BREAKER_ERROR_MAX];
 } PlatSharedBreaker;
 
@@ -53,6 +53,10 @@ typedef struct PlatBreakerDefinition
 	int			nstates;
 	int			states[PLAT_FAILURE_STATES];	/* SQLSTATEs and classes */
 	PlatBreakerGrant granted;	/* to the last call of this session */
+	TimestampTz granted_at;		/* the beginning of its statement */
+	uint64		granted_in;		/* session, as DISCARD ALL counts them */
+	uint64		granted_by;		/* ticket of the entry */
+	uint64		granted_birth;	/* births of the head */
 } PlatBreakerDefinition;
 
 /* breaker.c */

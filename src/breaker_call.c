@@ -57,8 +57,8 @@ is_failure(const PlatBreakerDefinition *definition, int sqlstate)
 }
 
 /*
- * Record what the statement came to; error is NULL for success. An error that
- * is no failure shows that what was called answers.
+ * Record what a statement that was executed came to; error is NULL for
+ * success. An error that is no failure shows that what was called answers.
  */
 static void
 record(PlatBreakerDefinition *definition, const ErrorData *error, uint64 elapsed)
@@ -66,8 +66,6 @@ record(PlatBreakerDefinition *definition, const ErrorData *error, uint64 elapsed
 	bool		is_slow = definition->rules.slow_call > 0 &&
 	elapsed >= definition->rules.slow_call;
 
-	if (!plat_named_holds(&definition->head))
-		return;
 	if (error && says_nothing(error))
 		plat_breaker_tell_nothing(definition);
 	else if (error && is_failure(definition, error->sqlerrcode))
@@ -111,7 +109,13 @@ plat_breaker_call(PG_FUNCTION_ARGS)
 	};
 	start = plat_clock();
 	error = plat_statement_run(fcinfo, &statement);
-	record(&definition, error, plat_clock() - start);
+	if (plat_named_try_attach(&plat_breakers, &definition.head))
+	{
+		if (statement.has_begun)
+			record(&definition, error, plat_clock() - start);
+		else
+			plat_breaker_tell_nothing(&definition);
+	}
 	if (error)
 		ReThrowError(error);
 	return (Datum) 0;

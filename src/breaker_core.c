@@ -159,6 +159,7 @@ plat_breaker_allow(PlatBreaker *breaker, const PlatBreakerRules *rules,
 		if (breaker->nleases >= Min(rules->half_open_calls, PLAT_BREAKER_LEASES))
 			return false;
 		grant->lease = ++breaker->last_lease;
+		breaker->reopen_time = next_open_time(breaker, rules);
 		breaker->leases[breaker->nleases++] = (PlatBreakerLease)
 		{
 			.number = grant->lease,
@@ -361,7 +362,7 @@ plat_breaker_give_back(PlatBreaker *breaker, PlatBreakerGrant grant)
 
 /*
  * The transaction that has got a probe has committed without an outcome:
- * anybody may bring it. The breaker has advanced to now.
+ * anybody may bring it.  The breaker need not have advanced.
  */
 void
 plat_breaker_leave(PlatBreaker *breaker, PlatBreakerGrant grant)
@@ -434,6 +435,10 @@ plat_breaker_resume(PlatBreaker *breaker, uint64 elapsed, uint64 now)
 	if (breaker->state == PLAT_BREAKER_HALF_OPEN && breaker->nleases > 0)
 	{
 		breaker->state = PLAT_BREAKER_OPEN;
+		breaker->open_time = breaker->reopen_time;
+		breaker->attempt++;
+		breaker->openings++;
+		breaker->moves++;
 		elapsed = 0;
 	}
 	breaker->nleases = 0;

@@ -89,6 +89,7 @@ typedef struct PlatBreaker
 	uint64		generation;		/* counts changes of state and force, from 1 */
 	uint64		since;			/* of the state */
 	uint64		open_time;		/* how long it is, or was last, to be open */
+	uint64		reopen_time;	/* how long it would be if a probe failed */
 	uint64		outage_since;	/* when it left the closed state, or 0 */
 	uint64		last_recovery;	/* from leaving the closed state to coming
 								 * back */

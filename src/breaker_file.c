@@ -33,6 +33,7 @@ typedef struct FileEntry
 	uint64		moves;
 	uint64		openings;
 	uint64		open_time;
+	uint64		reopen_time;
 	uint64		last_recovery;
 	uint64		longest_recovery;
 	TimestampTz since;
@@ -55,7 +56,10 @@ collect(PlatSharedNamed *head, Oid database, const pg_uuid_t *id, void *arg)
 	Collection *collection = arg;
 	FileEntry  *entry;
 
-	if (breaker->generation == 1 || collection->count++ >= collection->max)
+	if (breaker->state == PLAT_BREAKER_CLOSED &&
+		breaker->force == PLAT_FORCE_AUTO && breaker->moves == 0)
+		return;
+	if (collection->count++ >= collection->max)
 		return;
 	entry = &collection->entries[collection->count - 1];
 	memset(entry, 0, sizeof(*entry));
@@ -68,6 +72,7 @@ collect(PlatSharedNamed *head, Oid database, const pg_uuid_t *id, void *arg)
 	entry->moves = breaker->moves;
 	entry->openings = breaker->openings;
 	entry->open_time = breaker->open_time;
+	entry->reopen_time = breaker->reopen_time;
 	entry->last_recovery = breaker->last_recovery;
 	entry->longest_recovery = breaker->longest_recovery;
 	entry->since = shared->since;
@@ -127,6 +132,7 @@ restore_entry(PlatSharedBreaker *shared, const FileEntry *entry)
 	breaker->moves = entry->moves;
 	breaker->openings = entry->openings;
 	breaker->open_time = entry->open_time;
+	breaker->reopen_time = entry->reopen_time;
 	breaker->last_recovery = entry->last_recovery;
 	breaker->longest_recovery = entry->longest_recovery;
 	breaker->outage_since = entry->outage_since == 0 ? 0 :

@@ -23,12 +23,11 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
@@ -70,6 +69,21 @@ static SharedPlaces *header = NULL;
 static PlatQueueLink *links = NULL;
 static PlatSharedPlace *places = NULL;
 
+/* What a caller asks for. */
+typedef struct Request
+{
+	PlatBulkheadDefinition *definition;
+	char		name[PLAT_NAMED_MAX + 1];
+	pg_uuid_t	id;
+	PlatSharedBulkhead *shared;
+	uint64		ticket;
+	PlatClass	class;
+	int			place;
+	uint64		wait;			/* at most, 0 for not at all */
+	bool		is_forbidden;	/* to wait, because of what the transaction
+								 * has */
+} Request;
+
 /* What this backend's places are for: slots that it has. */
 typedef struct Hold
 {
@@ -77,6 +91,8 @@ typedef struct Hold
 	uint64		ticket;
 	PlatClass	class;
 	int			count;			/* acquisitions */
+	int			len;			/* of the name */
+	char		name[PLAT_NAMED_MAX];	/* its definition may be gone */
 } Hold;
 
 static Hold holds[PLAT_PLACES];
@@ -100,8 +116,6 @@ static bool is_changed = false;
 /* platpat.bulkhead_entries and platpat.bulkhead_wait_with_xid */
 static int	bulkhead_entries = 256;
 static bool wait_with_xid = false;
-
-static ProcessUtility_hook_type previous_utility = NULL;
 
 PG_FUNCTION_INFO_V1(plat_bulkhead_acquire);
 PG_FUNCTION_INFO_V1(plat_bulkhead_try_acquire);
@@ -130,10 +144,7 @@ plat_class_name(PlatClass class)
 
 /* ---------------------------------------------------------------- module */
 
-static void utility(PlannedStmt *statement, const char *query,
-					bool read_only_tree, ProcessUtilityContext context,
-					ParamListInfo params, QueryEnvironment *environment,
-					DestReceiver *receiver, QueryCompletion *completion);
+static void discard(void);
 
 static void
 define_settings(bool preload)
@@ -149,8 +160,6 @@ define_settings(bool preload)
 							 "Only for a bounded time: the deadlock detector sees no slots.",
 							 &wait_with_xid, false, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
-	previous_utility = ProcessUtility_hook;
-	ProcessUtility_hook = utility;
 }
 
 /*
@@ -243,6 +252,7 @@ const PlatModule plat_bulkhead_module = {
 	.shmem_size = shmem_size,
 	.shmem_fill = shmem_fill,
 	.shmem_adopt = shmem_adopt,
+	.discard = discard,
 	.put_metrics = plat_bulkhead_put_metrics,
 	.reset_stats = plat_bulkhead_reset_stats,
 };
@@ -364,10 +374,11 @@ compile(PlatNamed *head, Relation rel, HeapTuple row)
 }
 
 static void
-init(PlatSharedNamed *head)
+init(PlatSharedNamed *head, uint64 ticket)
 {
 	PlatSharedBulkhead *shared = (PlatSharedBulkhead *) head;
 
+	pg_atomic_init_u64(&shared->installs, 0);
 	plat_bulkhead_init(&shared->bulkhead);
 	shared->high_water = 0;
 	shared->acquired = shared->rejected = shared->timed_out = 0;
@@ -462,20 +473,17 @@ clear_place(int place)
 }
 
 /*
- * Make a bulkhead follow its definition; the lock is held. False if there is
- * nothing to do. What this transaction has changed and not committed is not
- * for others.
+ * Whether a bulkhead, whose lock is held, does not follow a definition and is
+ * to. What this transaction has changed and not committed is not for others.
  */
 static bool
-install_rules(PlatSharedBulkhead *shared, const PlatBulkheadDefinition *definition)
+is_to_follow(const PlatSharedBulkhead *shared,
+			 const PlatBulkheadDefinition *definition)
 {
-	PlatBulkheadRules *rules = &shared->bulkhead.rules;
+	const PlatBulkheadRules *rules = &shared->bulkhead.rules;
 
-	if (likely(memcmp(rules, &definition->rules, sizeof(*rules)) == 0) ||
-		(is_changed && rules->size > 0))
-		return false;
-	*rules = definition->rules;
-	return true;
+	return unlikely(memcmp(rules, &definition->rules, sizeof(*rules)) != 0) &&
+		!(is_changed && rules->size > 0);
 }
 
 /*
@@ -490,8 +498,8 @@ count_slot(PlatSharedBulkhead *shared)
 }
 
 /*
- * Let in whoever can be by now.  The lock of the bulkhead is held, and is
- * released whenever somebody is woken, and in the end.
+ * Let in whoever can be by now, and unlock the bulkhead.  Nobody else may ask
+ * in between, so who is let in is woken under the lock.
  */
 static void
 hand_on_and_unlock(PlatSharedBulkhead *shared)
@@ -508,9 +516,7 @@ hand_on_and_unlock(PlatSharedBulkhead *shared)
 		place->since = now;
 		pg_write_barrier();
 		pg_atomic_write_u32(&place->state, PLAT_PLACE_HOLDS);
-		LWLockRelease(&shared->head.lock);
 		SetLatch(&ProcGlobal->allProcs[who / PLAT_PLACES].procLatch);
-		LWLockAcquire(&shared->head.lock, LW_EXCLUSIVE);
 	}
 	LWLockRelease(&shared->head.lock);
 }
@@ -564,17 +570,19 @@ reserve_acquisition(void)
 }
 
 /*
- * Note that a place has got a slot.
+ * Note that the place of a request has got its slot.
  */
 static void
-note_hold(int place, PlatSharedBulkhead *shared, uint64 ticket, PlatClass class)
+note_hold(const Request *request, const char *name, int len)
 {
-	holds[place] = (Hold)
-	{
-		.shared = shared,
-			.ticket = ticket,
-			.class = class,
-	};
+	Hold	   *hold = &holds[request->place];
+
+	hold->shared = request->shared;
+	hold->ticket = request->ticket;
+	hold->class = request->class;
+	hold->count = 0;
+	hold->len = len;
+	memcpy(hold->name, name, len);
 	nholds++;
 }
 
@@ -642,6 +650,30 @@ end_acquisitions(int level)
 			acquisitions[kept++] = acquisition;
 		else
 			drop_acquisitions(acquisition.place, acquisition.count);
+	}
+	nacquisitions = kept;
+}
+
+/*
+ * Pass the acquisitions of a subtransaction that has committed on to the
+ * transaction of this level, putting together what belongs together.
+ */
+static void
+raise_acquisitions(int level)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < nacquisitions; i++)
+	{
+		Acquisition acquisition = acquisitions[i];
+		Acquisition *last = kept > 0 ? &acquisitions[kept - 1] : NULL;
+
+		acquisition.level = Min(acquisition.level, level);
+		if (last && last->place == acquisition.place &&
+			last->level == acquisition.level)
+			last->count += acquisition.count;
+		else
+			acquisitions[kept++] = acquisition;
 	}
 	nacquisitions = kept;
 }
@@ -724,48 +756,19 @@ on_subxact_end(SubXactEvent event, SubTransactionId id,
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		end_acquisitions(level);
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (int i = 0; i < nacquisitions; i++)
-			acquisitions[i].level = Min(acquisitions[i].level, level - 1);
+		raise_acquisitions(level - 1);
 }
 
 /*
- * ProcessUtility_hook: DISCARD ALL makes a session new, for the next client of
- * a pool, so slots of the session end with it.
+ * DISCARD ALL: slots of the session end with it.
  */
 static void
-utility(PlannedStmt *statement, const char *query, bool read_only_tree,
-		ProcessUtilityContext context, ParamListInfo params,
-		QueryEnvironment *environment, DestReceiver *receiver,
-		QueryCompletion *completion)
+discard(void)
 {
-	bool		is_discard = IsA(statement->utilityStmt, DiscardStmt) &&
-	((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
-
-	if (previous_utility)
-		previous_utility(statement, query, read_only_tree, context, params,
-						 environment, receiver, completion);
-	else
-		standard_ProcessUtility(statement, query, read_only_tree, context, params,
-								environment, receiver, completion);
-	if (is_discard && nacquisitions > 0)
-		end_acquisitions(0);
+	end_acquisitions(0);
 }
 
 /* --------------------------------------------------------------- waiting */
-
-/* What a caller asks for. */
-typedef struct Request
-{
-	PlatBulkheadDefinition *definition;
-	char		name[PLAT_NAMED_MAX + 1];
-	PlatSharedBulkhead *shared;
-	uint64		ticket;
-	PlatClass	class;
-	int			place;
-	uint64		wait;			/* at most, 0 for not at all */
-	bool		is_forbidden;	/* to wait, because of what the transaction
-								 * has */
-} Request;
 
 /* Why there was no slot. */
 typedef enum Refusal
@@ -816,24 +819,72 @@ give_up(const Request *request)
 }
 
 /*
- * Look at the definition again: 42704 if there is none any more, or another
- * of the same name.  What an invalidation will tell may be committed already.
+ * The definition of a request as the table has it now; 42704 if there is none
+ * any more, or another of the same name. What an invalidation is still to tell
+ * may be committed already.
+ */
+static PlatBulkheadDefinition *
+reread(Request *request)
+{
+	PlatNamed  *definition;
+
+	plat_named_reread(&plat_bulkheads);
+	definition = plat_named_get(&plat_bulkheads, request->name, true);
+	if (definition == NULL ||
+		memcmp(&definition->id, &request->id, sizeof(pg_uuid_t)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("bulkhead \"%s\" was dropped meanwhile", request->name)));
+	return (PlatBulkheadDefinition *) definition;
+}
+
+/*
+ * Make the bulkhead of a request follow the definition that the table has now;
+ * returns that.  What was read is installed only if nobody has installed
+ * another meanwhile, which may be a newer one.
+ */
+static PlatBulkheadDefinition *
+follow(Request *request)
+{
+	PlatBulkheadDefinition *definition;
+	PlatSharedBulkhead *shared;
+	uint64		installs;
+
+	for (;;)
+	{
+		installs = pg_atomic_read_u64(&request->shared->installs);
+		definition = reread(request);
+		plat_named_lock(&plat_bulkheads, &definition->head);
+		shared = (PlatSharedBulkhead *) definition->head.entry;
+		request->shared = shared;
+		if (!is_to_follow(shared, definition))
+			break;
+		if (pg_atomic_read_u64(&shared->installs) == installs)
+		{
+			shared->bulkhead.rules = definition->rules;
+			pg_atomic_write_u64(&shared->installs, installs + 1);
+			break;
+		}
+		LWLockRelease(&shared->head.lock);
+		CHECK_FOR_INTERRUPTS();
+	}
+	hand_on_and_unlock(shared);
+	return definition;
+}
+
+/*
+ * While this backend waits: look whether there is another definition, unless
+ * somebody has locked the table, whom not to wait for.
  */
 static void
 look_again(Request *request)
 {
-	PlatBulkheadDefinition *definition;
+	Oid			relid = plat_bulkheads.relid;
 
-	plat_bulkheads.generation++;
-	definition = (PlatBulkheadDefinition *)
-		plat_named_get(&plat_bulkheads, request->name, true);
-	if (definition == NULL || definition->head.entry != &request->shared->head)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("bulkhead \"%s\" was dropped meanwhile", request->name)));
-	LWLockAcquire(&request->shared->head.lock, LW_EXCLUSIVE);
-	(void) install_rules(request->shared, definition);
-	hand_on_and_unlock(request->shared);
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return;
+	(void) follow(request);
+	UnlockRelationOid(relid, AccessShareLock);
 }
 
 /*
@@ -949,16 +1000,18 @@ ask(Request *request)
 	PlatAnswer	answer;
 
 	plat_named_lock(&plat_bulkheads, &definition->head);
-	shared = (PlatSharedBulkhead *) definition->head.entry;
+	shared = request->shared = (PlatSharedBulkhead *) definition->head.entry;
 
 	/* Slots that a new definition brings are first for those who wait. */
-	while (install_rules(shared, definition))
+	while (is_to_follow(shared, definition))
 	{
-		hand_on_and_unlock(shared);
+		LWLockRelease(&shared->head.lock);
+		strlcpy(request->name, definition->head.name, sizeof(request->name));
+		request->id = definition->head.id;
+		definition = request->definition = follow(request);
 		plat_named_lock(&plat_bulkheads, &definition->head);
-		shared = (PlatSharedBulkhead *) definition->head.entry;
+		shared = request->shared = (PlatSharedBulkhead *) definition->head.entry;
 	}
-	request->shared = shared;
 	request->ticket = definition->head.ticket;
 	answer = plat_bulkhead_ask(&shared->bulkhead, request->class);
 	if (answer == PLAT_GOT_SLOT)
@@ -989,6 +1042,7 @@ get_slot(Request *request, bool must)
 	if (answer == PLAT_GOT_SLOT)
 		return true;
 	strlcpy(request->name, request->definition->head.name, sizeof(request->name));
+	request->id = request->definition->head.id;
 	if (answer == PLAT_MAY_WAIT && request->wait > 0)
 	{
 		/* The definition may be gone by the end of it. */
@@ -1019,22 +1073,27 @@ acquire(Request *request, bool is_session, bool must)
 		request->place = find_free_place();
 		if (!get_slot(request, must))
 			return false;
-		note_hold(request->place, request->shared, request->ticket,
-				  request->class);
+		/* After a wait the definition is not at hand, but its name is. */
+		if (request->definition)
+			note_hold(request, request->definition->head.name,
+					  request->definition->head.len);
+		else
+			note_hold(request, request->name, strlen(request->name));
 	}
 	note_acquisition(request->place, is_session);
 	return true;
 }
 
 /*
- * The last acquisition of a bulkhead ends; false if there is none.
+ * End the last acquisition of a place, if this backend has it for the bulkhead
+ * of this ticket; false otherwise.
  */
 static bool
-release(const PlatNamed *definition)
+release(int place, uint64 ticket)
 {
-	int			place = find_hold(definition);
-
-	for (int i = nacquisitions - 1; place >= 0 && i >= 0; i--)
+	if (place < 0 || holds[place].shared == NULL || holds[place].ticket != ticket)
+		return false;
+	for (int i = nacquisitions - 1; i >= 0; i--)
 	{
 		if (acquisitions[i].place != place)
 			continue;
@@ -1048,6 +1107,19 @@ release(const PlatNamed *definition)
 		return true;
 	}
 	return false;
+}
+
+/*
+ * The place with a slot that was taken under this name, or -1.
+ */
+static int
+find_hold_by_name(const text *name)
+{
+	for (int i = 0; i < PLAT_PLACES; i++)
+		if (holds[i].shared && holds[i].len == VARSIZE_ANY_EXHDR(name) &&
+			memcmp(holds[i].name, VARDATA_ANY(name), holds[i].len) == 0)
+			return i;
+	return -1;
 }
 
 /* --------------------------------------------------------- SQL functions */
@@ -1145,12 +1217,20 @@ plat_bulkhead_try_acquire(PG_FUNCTION_ARGS)
  * platpat.release_slot(bulkhead text) returns boolean: likewise.
  *
  * Ends the last acquisition of this session; the slot is free with the first.
- * False if there is none.
+ * False if there is none.  A slot goes by the name that it was taken under,
+ * also if the bulkhead was dropped since.
  */
 Datum
 plat_bulkhead_release(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(release(plat_named_arg(&plat_bulkheads, fcinfo)));
+	int			place = PG_ARGISNULL(0) ? -1 :
+		find_hold_by_name(PG_GETARG_TEXT_PP(0));
+	PlatNamed  *definition;
+
+	if (place >= 0)
+		PG_RETURN_BOOL(release(place, holds[place].ticket));
+	definition = plat_named_arg(&plat_bulkheads, fcinfo);
+	PG_RETURN_BOOL(release(find_hold(definition), definition->ticket));
 }
 
 /*
@@ -1167,15 +1247,15 @@ plat_bulkhead_call(PG_FUNCTION_ARGS)
 {
 	PlatStatement statement;
 	Request		request;
-	PlatNamed	taken;
 	ErrorData  *error;
+	uint64		ticket;
 
 	plat_statement_args(fcinfo, 1, 4, &statement);
 	request = request_of(fcinfo, 3, wait_arg(fcinfo, 2));
-	taken = request.definition->head;
 	(void) acquire(&request, false, true);
+	ticket = holds[request.place].ticket;
 	error = plat_statement_run(fcinfo, &statement);
-	(void) release(&taken);
+	(void) release(request.place, ticket);
 	if (error)
 		ReThrowError(error);
 	return (Datum) 0;
@@ -1232,6 +1312,6 @@ plat_bulkhead_check_row(PG_FUNCTION_ARGS)
 Datum
 plat_bulkhead_changed(PG_FUNCTION_ARGS)
 {
-	is_changed = true;
+	is_changed = plat_shmem_attach();
 	return plat_config_changed(fcinfo);
 }

@@ -22,10 +22,14 @@
  */
 #define PLAT_WAIT_BUCKETS 160
 
-/* A bulkhead in shared memory, guarded by the lock of its head. */
+/*
+ * A bulkhead in shared memory, guarded by the lock of its head. installs is
+ * counted up with each change of the rules, and may be read without it.
+ */
 typedef struct PlatSharedBulkhead
 {
 	PlatSharedNamed head;
+	pg_atomic_uint64 installs;
 	PlatBulkhead bulkhead;
 	int32		high_water;		/* most slots that were in use */
 	uint64		acquired;

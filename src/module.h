@@ -29,6 +29,8 @@ typedef struct PlatMetrics PlatMetrics;
  * it wants to be called again; it runs in the worker, without a database, and
  * must not raise.
  *
+ * discard makes the session new for its next client, after DISCARD ALL.
+ *
  * put_metrics adds the module's rows to metrics(), reset_stats sets what it
  * counts for the current database to 0.
  */
@@ -42,6 +44,7 @@ typedef struct PlatModule
 	void		(*shmem_adopt) (void *part);
 	void		(*shmem_start) (void);
 	long		(*work) (void);
+	void		(*discard) (void);
 	void		(*put_metrics) (PlatMetrics *metrics);
 	void		(*reset_stats) (void);
 } PlatModule;

@@ -11,9 +11,8 @@
  * the thing takes.  An entry belongs to a database and the id that the row of
  * the table was born with, so that a thing of the same name that is made
  * after another was dropped begins anew, also on a standby, where nobody sees
- * the DROP but the table.  Entries whose thing is gone are not given back;
- * they are replaced, as those of idle things are, when a new one finds all in
- * use.
+ * the DROP but the table.  Nobody gives entries back.  When a new thing finds
+ * all in use, it takes that of one that is idle, or of one that is gone.
  *
  * The directory's lock guards who has which entry.  It is taken before the
  * lock of an entry, and only at the first use of a thing in a backend.
@@ -22,6 +21,7 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -113,7 +113,7 @@ plat_named_fill(PlatNamedKind *kind, void *part, Size size)
 
 		plat_shmem_init_lock(&entry->lock);
 		pg_atomic_init_u64(&entry->ticket, 0);
-		kind->init(entry);
+		kind->init(entry, 0);
 	}
 }
 
@@ -139,6 +139,23 @@ on_invalidation(Datum arg, Oid relid)
 }
 
 /*
+ * See to it that the kind hears of invalidations.
+ */
+static void
+watch_table(PlatNamedKind *kind)
+{
+	int			i = 0;
+
+	if (kinds[0] == NULL)
+		CacheRegisterRelcacheCallback(on_invalidation, (Datum) 0);
+	while (kinds[i])
+		i++;
+	Assert(i < lengthof(kinds));
+	kinds[i] = kind;
+	kind->generation = 1;
+}
+
+/*
  * Make a cache anew: at the first look of this backend, and when it has
  * become too large.
  */
@@ -152,20 +169,10 @@ prepare_cache(PlatNamedKind *kind)
 
 	if (kind->cache && hash_get_num_entries(kind->cache) < MAX_CACHED)
 		return;
+	if (kind->generation == 0)
+		watch_table(kind);
 	if (kind->cache)
 		hash_destroy(kind->cache);
-	else
-	{
-		int			i = 0;
-
-		if (kinds[0] == NULL)
-			CacheRegisterRelcacheCallback(on_invalidation, (Datum) 0);
-		while (kinds[i])
-			i++;
-		Assert(i < lengthof(kinds));
-		kinds[i] = kind;
-		kind->generation = 1;
-	}
 	kind->cache = NULL;
 	kind->resets++;
 	control.hcxt = CacheMemoryContext;
@@ -233,7 +240,10 @@ take_row(Relation rel, HeapTuple row, void *arg)
 	if (!plat_column(rel, row, "id", &id))
 		elog(ERROR, "%s \"%s\" has no id", reading->kind->what, definition->name);
 	if (memcmp(&definition->id, DatumGetUUIDP(id), sizeof(pg_uuid_t)) != 0)
+	{
 		definition->entry = NULL;
+		definition->births++;
+	}
 	definition->id = *DatumGetUUIDP(id);
 	reading->kind->compile(definition, rel, row);
 }
@@ -257,8 +267,10 @@ read_definition(PlatNamedKind *kind, const char *name)
 	}
 	/* Reading accepts invalidations, and those are for the next look. */
 	reading.definition->generation = 0;
-	kind->relid = plat_our_table(kind->table);
-	if (!plat_config_read(kind->relid, name, take_row, &reading))
+	kind->relid = get_relname_relid(kind->table,
+									get_namespace_oid("platpat", true));
+	if (!OidIsValid(kind->relid) ||
+		!plat_config_read(kind->relid, name, take_row, &reading))
 	{
 		(void) hash_search(kind->cache, name, HASH_REMOVE, NULL);
 		kind->resets++;
@@ -285,6 +297,15 @@ plat_named_get(PlatNamedKind *kind, const char *name, bool missing_ok)
 	if (definition == NULL && !missing_ok)
 		no_such_thing(kind, name);
 	return definition;
+}
+
+/*
+ * Have the next look read the table, whatever invalidations have told.
+ */
+void
+plat_named_reread(PlatNamedKind *kind)
+{
+	kind->generation++;
 }
 
 /*
@@ -358,8 +379,8 @@ plat_named_put(PlatNamedKind *kind, Oid database, const pg_uuid_t *id,
 		};
 		entry = entry_at(kind, place);
 		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
-		kind->init(entry);
-		pg_atomic_write_u64(&entry->ticket, ++directory->last_ticket);
+		kind->init(entry, ++directory->last_ticket);
+		pg_atomic_write_u64(&entry->ticket, directory->last_ticket);
 		LWLockRelease(&entry->lock);
 	}
 	if (entry)
@@ -369,27 +390,118 @@ plat_named_put(PlatNamedKind *kind, Oid database, const pg_uuid_t *id,
 }
 
 /*
- * See to it that a definition has its entry; 54000 if there is no place, 55000
- * without shared memory.
+ * The ids of all definitions of the current database.
+ */
+static HTAB *
+read_ids(PlatNamedKind *kind)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(pg_uuid_t),
+		.entrysize = sizeof(pg_uuid_t),
+		.hcxt = CurrentMemoryContext,
+	};
+	HTAB	   *ids = hash_create("ids", 256, &control,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	Relation	rel = table_open(plat_our_table(kind->table), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	row;
+	Datum		id;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		if (plat_column(rel, row, "id", &id))
+			(void) hash_search(ids, DatumGetUUIDP(id), HASH_ENTER, NULL);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+/*
+ * Whether the thing of an owner, or its whole database, is gone.
+ */
+static bool
+is_gone(const SharedOwner *owner, HTAB *ids)
+{
+	if (owner->database == InvalidOid)
+		return false;
+	if (owner->database == MyDatabaseId)
+		return hash_search(ids, &owner->id, HASH_FIND, NULL) == NULL;
+	return !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(owner->database));
+}
+
+/*
+ * Take an entry from its owner, if it still has it.
+ */
+static void
+take_away(PlatNamedKind *kind, const SharedOwner *owner)
+{
+	int			place;
+
+	LWLockAcquire(&kind->directory->lock, LW_EXCLUSIVE);
+	place = find_entry(kind, owner->database, &owner->id);
+	if (place >= 0)
+	{
+		PlatSharedNamed *entry = entry_at(kind, place);
+
+		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
+		pg_atomic_write_u64(&entry->ticket, 0);
+		LWLockRelease(&entry->lock);
+		kind->directory->owners[place].database = InvalidOid;
+	}
+	LWLockRelease(&kind->directory->lock);
+}
+
+/*
+ * Take the entries from all things that are gone.  One that a transaction has
+ * just made, and not committed, counts as gone, too; it begins anew.
+ */
+static void
+sweep(PlatNamedKind *kind)
+{
+	int			count = kind->directory->count;
+	SharedOwner *owners = palloc(count * sizeof(SharedOwner));
+	HTAB	   *ids = read_ids(kind);
+
+	LWLockAcquire(&kind->directory->lock, LW_SHARED);
+	memcpy(owners, kind->directory->owners, count * sizeof(SharedOwner));
+	LWLockRelease(&kind->directory->lock);
+	for (int i = 0; i < count; i++)
+		if (is_gone(&owners[i], ids))
+			take_away(kind, &owners[i]);
+	hash_destroy(ids);
+	pfree(owners);
+}
+
+/*
+ * See to it that a definition has its entry; false if there is no place.
+ */
+bool
+plat_named_try_attach(PlatNamedKind *kind, PlatNamed *definition)
+{
+	if (!plat_named_holds(definition))
+		definition->entry = plat_named_put(kind, MyDatabaseId, &definition->id,
+										   &definition->ticket);
+	return definition->entry != NULL;
+}
+
+/*
+ * The same, looking hard for a place; 54000 if there is none, 55000 without
+ * shared memory.
  */
 void
 plat_named_attach(PlatNamedKind *kind, PlatNamed *definition)
 {
-	PlatSharedNamed *entry;
-
-	if (plat_named_holds(definition))
-		return;
 	plat_shmem_require();
-	entry = plat_named_put(kind, MyDatabaseId, &definition->id,
-						   &definition->ticket);
-	if (entry == NULL)
+	if (plat_named_try_attach(kind, definition))
+		return;
+	if (kind->is_droppable)
+		sweep(kind);
+	if (!plat_named_try_attach(kind, definition))
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("there is no place for %s \"%s\" in shared memory",
 						kind->what, definition->name),
 				 errdetail("All %d entries are in use.", kind->directory->count),
 				 errhint("Raise %s.", kind->setting)));
-	definition->entry = entry;
 }
 
 /*

@@ -41,6 +41,7 @@ typedef struct PlatNamed
 	int			len;			/* of the name */
 	uint64		generation;		/* of the table when it was read */
 	pg_uuid_t	id;
+	uint64		births;			/* how often the id has become another */
 	PlatSharedNamed *entry;		/* NULL until it was looked for */
 	uint64		ticket;			/* that the entry must have */
 } PlatNamed;
@@ -50,9 +51,10 @@ typedef struct PlatSharedDirectory PlatSharedDirectory;
 /*
  * A kind of things.  compile fills what follows the head of a definition from
  * a row of the table; it raises 22004 or 22023 for one that cannot be.  init
- * makes the state of an entry that of a new thing, and is_idle says whether
- * nothing but figures would be lost with it; both are called under its lock
- * and must not fail.
+ * makes the state of an entry that of a new thing with that ticket, and is_idle
+ * says whether nothing but figures would be lost with it; both are called
+ * under its lock and must not fail.  is_droppable is whether an entry may go
+ * with its thing, whatever it holds.
  */
 typedef struct PlatNamedKind
 {
@@ -62,8 +64,9 @@ typedef struct PlatNamedKind
 	Size		definition_size;
 	Size		entry_size;
 	void		(*compile) (PlatNamed *definition, Relation rel, HeapTuple row);
-	void		(*init) (PlatSharedNamed *entry);
+	void		(*init) (PlatSharedNamed *entry, uint64 ticket);
 	bool		(*is_idle) (PlatSharedNamed *entry);
+	bool		is_droppable;
 
 	/* named.c's own, zero at first */
 	struct HTAB *cache;
@@ -90,6 +93,9 @@ extern void plat_named_adopt(PlatNamedKind *kind, void *part);
 extern PlatNamed *plat_named_look(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern PlatNamed *plat_named_get(PlatNamedKind *kind, const char *name,
 								 bool missing_ok);
+extern void plat_named_reread(PlatNamedKind *kind);
+extern bool plat_named_try_attach(PlatNamedKind *kind,
+								  PlatNamed *definition);
 extern void plat_named_attach(PlatNamedKind *kind, PlatNamed *definition);
 extern void plat_named_lock(PlatNamedKind *kind, PlatNamed *definition);
 extern bool plat_named_peek(PlatNamedKind *kind, PlatNamed *definition);

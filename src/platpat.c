@@ -19,6 +19,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -55,6 +57,8 @@ static const PlatModule *const modules[] = {
 	&plat_worker_module,
 	NULL
 };
+
+static ProcessUtility_hook_type previous_utility = NULL;
 
 extern void _PG_init(void);
 
@@ -94,6 +98,30 @@ apply_stored_settings(void)
 }
 
 /*
+ * ProcessUtility_hook: DISCARD ALL makes a session new, for the next client of
+ * a pool, so what modules keep for a session ends with it.
+ */
+static void
+utility(PlannedStmt *statement, const char *query, bool read_only_tree,
+		ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *environment, DestReceiver *receiver,
+		QueryCompletion *completion)
+{
+	bool		is_discard = IsA(statement->utilityStmt, DiscardStmt) &&
+		((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
+
+	if (previous_utility)
+		previous_utility(statement, query, read_only_tree, context, params,
+						 environment, receiver, completion);
+	else
+		standard_ProcessUtility(statement, query, read_only_tree, context, params,
+								environment, receiver, completion);
+	for (const PlatModule *const *m = modules; is_discard && *m; m++)
+		if ((*m)->discard)
+			(*m)->discard();
+}
+
+/*
  * Library load: in the postmaster, or in the first session that needs us. It
  * must not fail: an error in the postmaster would keep the server from
  * starting, and one in a session would break pg_upgrade and restores.
@@ -112,6 +140,8 @@ _PG_init(void)
 	if (preload)
 		plat_worker_init(modules);
 	MarkGUCPrefixReserved("platpat");
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
 
 	/* A parallel worker gets the settings of its leader in a moment. */
 	if (!preload && OidIsValid(MyDatabaseId) && !IsParallelWorker())

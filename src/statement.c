@@ -139,7 +139,7 @@ put_rows(ReturnSetInfo *result)
  * Run the statement; its rows are the result of the function.
  */
 static void
-run(const PlatStatement *statement, ReturnSetInfo *result)
+run(PlatStatement *statement, ReturnSetInfo *result)
 {
 	Parameters	parameters = {
 		.types = palloc0(sizeof(Oid) * Max(statement->nargs, 1)),
@@ -147,6 +147,7 @@ run(const PlatStatement *statement, ReturnSetInfo *result)
 	};
 	SPIExecuteOptions options = {0};
 	SPIPlanPtr	plan;
+	int			code;
 
 	plan = SPI_prepare_params(statement->command, setup_parser, &parameters, 0);
 	if (plan == NULL)
@@ -157,7 +158,10 @@ run(const PlatStatement *statement, ReturnSetInfo *result)
 				 errmsg("there is no parameter $%d", parameters.count),
 				 errdetail("The command was given %d arguments.", statement->nargs)));
 	options.params = make_params(statement, &parameters);
-	check_code(SPI_execute_plan_extended(plan, &options), statement->command);
+	statement->has_begun = true;
+	code = SPI_execute_plan_extended(plan, &options);
+	statement->has_begun = code >= 0;
+	check_code(code, statement->command);
 	put_rows(result);
 }
 
@@ -167,12 +171,13 @@ run(const PlatStatement *statement, ReturnSetInfo *result)
  * statement came to, after it was undone: to be thrown again.
  */
 ErrorData *
-plat_statement_run(FunctionCallInfo fcinfo, const PlatStatement *statement)
+plat_statement_run(FunctionCallInfo fcinfo, PlatStatement *statement)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
+	statement->has_begun = false;
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);

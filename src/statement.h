@@ -15,11 +15,12 @@ typedef struct PlatStatement
 	int			nargs;
 	Datum	   *args;			/* of type text */
 	bool	   *nulls;
+	bool		has_begun;		/* it has come to be executed */
 } PlatStatement;
 
 extern void plat_statement_args(FunctionCallInfo fcinfo, int command,
 								int args, PlatStatement *statement);
 extern ErrorData *plat_statement_run(FunctionCallInfo fcinfo,
-									 const PlatStatement *statement);
+									 PlatStatement *statement);
 
 #endif							/* PLAT_STATEMENT_H */

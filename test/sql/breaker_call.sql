@@ -61,7 +61,12 @@ SELECT count(*) FROM calls;
 SELECT platpat.force_breaker('call', 'auto'), platpat.alter_breaker('call', timeout => '1 us');
 SELECT platpat.record_failure('call'), platpat.record_failure('call');
 SELECT platpat.breaker_state('call');
+-- one without which nothing was run says nothing
 SELECT platpat.breaker_call('call', 'SELECT 1::no_type');
+SELECT platpat.breaker_call('call', 'COMMIT');
+SELECT platpat.breaker_call('call', 'SELECT $1::int', 'x');
+SELECT state, probes FROM platpat.stat_breakers WHERE breaker = 'call';
+SELECT platpat.breaker_call('call', 'SELECT $1::text::int', 'x');
 SELECT platpat.breaker_state('call');
 -- a rate limit says nothing of it, so the probe may be another's
 SELECT platpat.alter_breaker('call', failure_states => '{53,42}');
