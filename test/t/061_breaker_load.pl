@@ -157,6 +157,42 @@ is(query($state), 'half_open 1', 'its late outcome is not taken for that of the 
 $two->ask(q(SELECT platpat.record_success('two')));
 is(query($state), 'closed 0', 'an outcome that belongs to no such call is');
 
+# What was told of a breaker that was dropped says nothing of its successor.
+open_it();
+$one->ask(q(SELECT platpat.allow_call('two')));
+query(q(SELECT platpat.drop_breaker('two'), platpat.create_breaker('two', 1, '1 ms', probe_timeout => '1 day')));
+open_it();
+is($two->ask(q(BEGIN; SELECT platpat.allow_call('two'); COMMIT)), 't', 'a breaker of the same name has a probe');
+$one->ask(q(SELECT platpat.record_success('two')));
+is(query($state), 'half_open 1', 'which the outcome of a probe of the one before does not end');
+$two->ask(q(SELECT platpat.record_success('two')));
+
+# Behind a pool the outcome comes by another session: what this one was told is
+# forgotten with DISCARD ALL, and after probe_timeout.
+for my $forget ('DISCARD ALL', 'SELECT pg_sleep(3.1)')
+{
+	query(q(SELECT platpat.alter_breaker('two', probe_timeout => '3 s')));
+	$two->ask(q(SELECT platpat.allow_call('two')));
+	$two->ask($forget);
+	open_it();
+	$one->ask(q(SELECT platpat.allow_call('two')));
+	$two->ask(q(SELECT platpat.record_success('two')));
+	is(query($state), 'closed 0', "after $forget an outcome is taken for that of the probe");
+}
+query(q(SELECT platpat.alter_breaker('two', probe_timeout => '1 day', half_open_calls => 2)));
+
+# A probe that is still on the list of its transaction does not swallow the
+# outcome of a later call.
+open_it();
+$one->ask(q(BEGIN; SELECT platpat.allow_call('two')));
+$two->ask(q(SELECT platpat.allow_call('two'), platpat.record_success('two')));
+is(query($state), 'closed 0', 'another probe closes the breaker meanwhile');
+$one->ask(q(SELECT platpat.allow_call('two')));
+$one->ask(q(SELECT platpat.record_failure('two')));
+like(query($state), qr/^(?:open|half_open)/, 'a failure that comes then is one of the closed breaker');
+$one->ask('COMMIT');
+query(q(SELECT platpat.alter_breaker('two', half_open_calls => 1)));
+
 # Disconnect and termination before the commit fail a probe.
 for my $end (qw(quit terminate))
 {
@@ -184,6 +220,17 @@ query("SELECT pg_cancel_backend($pid)");
 like($caller->answer, qr/57014/, 'the user cancels it');
 is(query(q(SELECT state, probes, failed FROM platpat.stat_breakers WHERE breaker = 'call')), 'half_open|0|1', 'which counts as nothing');
 
+# A name that the encoding of a client does not have, and a client that wants to
+# see the log: at the commit of a probe that is too late.
+query(q(SELECT platpat.create_breaker('доставка', 1, '1 ms', probe_timeout => '1 ms'); SELECT platpat.record_failure('доставка')));
+$node->poll_query_until('postgres', q(SELECT platpat.breaker_state('доставка') = 'half_open'));
+my $latin = PlatSession->of($node, 'app');
+$latin->ask(q(BEGIN; SELECT platpat.allow_call(U&'\0434\043E\0441\0442\0430\0432\043A\0430')));
+$latin->ask(q(INSERT INTO entered VALUES ('latin'); SELECT pg_sleep(0.01)));
+is($latin->ask(q(SET client_encoding = 'LATIN1'; SET client_min_messages = 'log'; COMMIT; SELECT breaker FROM entered WHERE breaker = 'latin')),
+	'latin', 'changes are not for the client to read');
+is($latin->ask(q(SELECT platpat.record_failure(U&'\0434\043E\0441\0442\0430\0432\043A\0430'))), '', 'nor are those of a call');
+
 # What becomes of it is in the log, and on a channel if there is one.
 my $log = slurp_file($node->logfile);
 like($log, qr/LOG:  breaker "two" went from closed to open\n.*DETAIL:  There were too many failures\./, 'the log tells why it opened');
@@ -198,6 +245,19 @@ $node->poll_query_until('postgres', q(SELECT current_setting('platpat.breaker_no
 value_as($node, 'app', q(SELECT platpat.record_failure('told')));
 like($listener->ask('SELECT 1'), qr/Asynchronous notification "breakers" with payload "\{"breaker": "told", "state": "open", "since": "[^"]+"\}"/,
 	'a change is sent to the channel');
+# breaker_call() raises what has opened the breaker, and so sends nothing itself
+query(q(SELECT platpat.create_breaker('call told', 1, '1 day', failure_states => '{22}')));
+$one->ask(q(SELECT platpat.breaker_call('call told', 'SELECT 1 / 0')));
+unlike($listener->ask('SELECT 1'), qr/call told/, 'an aborted transaction sends nothing');
+value_as($node, 'app', q(BEGIN; SELECT platpat.allow_call('call told'); ROLLBACK));
+unlike($listener->ask('SELECT 1'), qr/call told/, 'nor does one that only looks and aborts');
+$one->ask(q(SELECT platpat.allow_call('call told')));
+like($listener->ask('SELECT 1'), qr/"breaker": "call told", "state": "open"/, 'the next that commits does');
+$one->ask(q(SELECT platpat.allow_call('call told')));
+unlike($listener->ask('SELECT 1'), qr/call told/, 'once');
+query(q(SELECT platpat.force_breaker('call told', 'auto')));
+$one->ask(q(BEGIN; SELECT platpat.allow_call('call told'); COMMIT));
+like($listener->ask('SELECT 1'), qr/"breaker": "call told", "state": "closed"/, 'closing it is news, too');
 # who aborts cannot send anything, so the next one does
 query(q(SELECT platpat.force_breaker('told', 'auto'), platpat.alter_breaker('told', timeout => '1 us')));
 query(q(SELECT platpat.record_failure('told'), platpat.breaker_state('told')));

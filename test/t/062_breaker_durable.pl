@@ -97,6 +97,20 @@ die_and_start($node);
 unlike(states(), qr/shut/, 'nor does the death of the postmaster');
 is(query(q(SELECT transitions, openings, last_recovery > '0' FROM platpat.stat_breakers WHERE breaker = 'shut')), '2|1|t', 'recoveries are remembered');
 
+# The death of a probe is a failure of what is called.
+query(q(SELECT platpat.create_breaker('dies', 1, '1 ms', backoff => 1000, max_timeout => '1 hour', probe_timeout => '1 day'); SELECT platpat.record_failure('dies')));
+$node->poll_query_until('postgres', q(SELECT platpat.breaker_state('dies') = 'half_open'));
+$before = inode();
+$session = PlatSession->of($node, 'postgres');
+$pid = $session->ask('SELECT pg_backend_pid()');
+$session->ask(q(BEGIN; SELECT platpat.allow_call('dies')));
+wait_for_file($before);
+$offset = -s $node->logfile;
+kill 'KILL', $pid;
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
+$node->poll_query_until('postgres', 'SELECT true');
+is(query(q(SELECT openings, probes FROM platpat.stat_breakers WHERE breaker = 'dies')), '2|0', 'a killed probe has failed');
+
 # A spoiled file is put aside.
 $node->stop;
 my $file = $node->data_dir . '/pg_stat/platpat_breaker.stat';
@@ -147,6 +161,31 @@ is($state, '54000', 'breakers that remember failures do not');
 like($err, qr/HINT:.*platpat.breaker_entries/, 'the hint says what to raise');
 is(query(q(SELECT count(*) FROM platpat.stat_breakers WHERE failures_in_row = 1)), '15', 'what the others remember is not lost');
 query(q(SELECT platpat.drop_breaker('b' || i) FROM generate_series(1, 40) i));
+query(q(SELECT platpat.drop_breaker(breaker) FROM platpat.breakers));
+query(q(SELECT platpat.create_breaker('c' || i, 2, '1 day') FROM generate_series(1, 16) i));
+is(query(q(SELECT count(platpat.record_failure('c' || i)) FROM generate_series(1, 16) i)), '16', 'those that were dropped give way, whatever they remember');
+query(q(SELECT platpat.force_breaker('c' || i, 'open') FROM generate_series(1, 16) i));
+query('CREATE DATABASE gone');
+$node->safe_psql('gone', q(CREATE EXTENSION platpat; SELECT platpat.create_breaker('g')));
+refused_as($node, 'postgres', q(SELECT platpat.allow_call('g')), '54000', 'those of another database do not, ', dbname => 'gone');
+query(q(SELECT platpat.drop_breaker('c1')));
+query(q(SELECT platpat.create_breaker('d'), platpat.record_failure('d')));
+query(q(SELECT platpat.drop_breaker('c2')));
+refused_as($node, 'postgres', q(SELECT platpat.allow_call('g')), '54000', 'not even dropped ones', dbname => 'gone');
+query(q(SELECT platpat.create_breaker('e')));
+query(q(SELECT platpat.allow_call('e')));
+is($node->safe_psql('gone', q(SELECT platpat.allow_call('g'))), 't', 'until somebody has swept there, for an idle one');
+$node->safe_psql('gone', q(SELECT platpat.force_breaker('g', 'open')));
+query('DROP DATABASE gone');
+query(q(SELECT platpat.create_breaker('f')));
+is(query(q(SELECT platpat.allow_call('f'))), 't', 'those of a dropped database give way');
+query(q(SELECT platpat.drop_breaker(breaker) FROM platpat.breakers));
+# a window remembers, too
+query(q(SELECT platpat.create_breaker('w', 2, '1 day', failure_window => '1 hour'), platpat.record_failure('w'), platpat.record_success('w')));
+query(q(SELECT platpat.create_breaker('i' || i) FROM generate_series(1, 40) i));
+query(q(SELECT count(platpat.allow_call('i' || i)) FROM generate_series(1, 40) i));
+query(q(SELECT platpat.record_failure('w')));
+is(query(q(SELECT platpat.breaker_state('w'))), 'open', 'a failure in the window keeps the room of its breaker');
 query(q(SELECT platpat.create_bulkhead('p' || i, 1, scope => 'session') FROM generate_series(1, 40) i));
 is(query(q(SELECT count(*) FILTER (WHERE platpat.acquire_slot('p' || i) AND platpat.release_slot('p' || i)) FROM generate_series(1, 40) i)), '40', 'so do idle bulkheads');
 my @holders = map { PlatSession->of($node, 'postgres') } 1 .. 3;
