@@ -31,7 +31,7 @@ COMMENT ON COLUMN platpat.tiers.tier IS 'The name of the tier.';
 COMMENT ON COLUMN platpat.tiers.rate IS 'Tokens that come in per time; null for no limit.';
 COMMENT ON COLUMN platpat.tiers.burst IS 'Tokens that a bucket holds; null for no limit.';
 COMMENT ON COLUMN platpat.tiers.daily_quota IS 'Tokens per day of the time zone; null for no limit.';
-COMMENT ON COLUMN platpat.tiers.max_concurrency IS 'Requests at a time, for bulkheads; null for no limit.';
+COMMENT ON COLUMN platpat.tiers.max_concurrency IS 'Requests at a time; not used yet, null for no limit.';
 COMMENT ON COLUMN platpat.tiers.per IS 'The time that rate is for.';
 COMMENT ON COLUMN platpat.tiers.hourly_quota IS 'Tokens per hour; null for no limit.';
 COMMENT ON COLUMN platpat.tiers.weekly_quota IS 'Tokens per week, from Monday on; null for no limit.';
