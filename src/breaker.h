@@ -61,18 +61,30 @@ typedef struct PlatBreakerDefinition
 
 /* breaker.c */
 extern const PlatModule plat_breaker_module;
+
+/* breaker_definition.c */
+extern void plat_breaker_compile(PlatNamed *head, Relation rel, HeapTuple row);
+
+/* breaker_state.c */
 extern PlatNamedKind plat_breakers;
+extern char *plat_breaker_channel;
 extern bool plat_breaker_ask(PlatBreakerDefinition *definition);
 extern void plat_breaker_tell(PlatBreakerDefinition *definition,
 							  PlatBreakerOutcome outcome, const char *error);
 extern void plat_breaker_tell_nothing(PlatBreakerDefinition *definition);
 extern bool plat_breaker_lock(PlatBreakerDefinition *definition,
 							  PlatBreakerMoves *moves);
+extern PlatSharedBreaker *plat_breaker_lock_hard(PlatBreakerDefinition *definition,
+												 PlatBreakerMoves *moves);
 extern void plat_breaker_unlock(PlatBreakerDefinition *definition,
 								const PlatBreakerMoves *moves);
 extern void plat_breaker_set_gate(PlatSharedBreaker *shared);
 extern const char *plat_breaker_state_name(const PlatBreaker *breaker);
+extern uint64 plat_breaker_wait(PlatBreakerDefinition *definition,
+								const char **state);
 pg_noreturn extern void plat_breaker_refuse(PlatBreakerDefinition *definition);
+extern void plat_breaker_watch_transactions(void);
+extern void plat_breaker_discard(void);
 
 /* breaker_file.c */
 extern void plat_breaker_start(void);

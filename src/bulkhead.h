@@ -17,12 +17,6 @@
 #define PLAT_PLACES 8
 
 /*
- * Counts of waits by length: four to each doubling of microseconds, from the
- * first, which is for less than one, to that of days.
- */
-#define PLAT_WAIT_BUCKETS 160
-
-/*
  * A bulkhead in shared memory, guarded by the lock of its head. installs is
  * counted up with each change of the rules, and may be read without it.
  */
@@ -69,19 +63,57 @@ typedef struct PlatBulkheadDefinition
 	bool		is_session;		/* its scope */
 } PlatBulkheadDefinition;
 
+/* What a caller asks for. */
+typedef struct PlatSlotRequest
+{
+	PlatBulkheadDefinition *definition; /* NULL after a wait */
+	char		name[PLAT_NAMED_MAX + 1];	/* once there was no slot */
+	pg_uuid_t	id;				/* likewise */
+	PlatSharedBulkhead *shared;
+	uint64		ticket;
+	PlatClass	class;
+	int			place;			/* of this backend's */
+	uint64		wait;			/* at most, in ns; 0 for not at all */
+	bool		is_forbidden;	/* to wait, because it has written */
+} PlatSlotRequest;
+
 /* Visits who holds or waits; the lock of the bulkhead is held. */
 typedef void (*PlatPlaceVisit) (const PlatSharedPlace *place, void *arg);
 
 /* bulkhead.c */
 extern const PlatModule plat_bulkhead_module;
-extern PlatNamedKind plat_bulkheads;
+
+/* bulkhead_definition.c */
 extern const char *plat_class_name(PlatClass class);
+extern PlatClass plat_class_of(const char *name);
+extern void plat_bulkhead_compile(PlatNamed *head, Relation rel, HeapTuple row);
+
+/* bulkhead_queue.c */
+extern PlatNamedKind plat_bulkheads;
+extern Size plat_bulkhead_size(int entries);
+extern void plat_bulkhead_fill(void *part, Size size);
+extern void plat_bulkhead_adopt(void *part);
 extern int	plat_bulkhead_place_count(void);
 extern void plat_bulkhead_visit(const PlatNamed *definition,
 								PlatPlaceVisit visit, void *arg);
+extern bool plat_bulkhead_get_slot(PlatSlotRequest *request, bool must);
+extern void plat_bulkhead_give_back(PlatSharedBulkhead *shared,
+									PlatClass class, int place);
+extern void plat_bulkhead_note_change(void);
+extern void plat_bulkhead_end_change(bool is_commit);
+
+/* bulkhead_hold.c */
+extern bool plat_bulkhead_take(PlatSlotRequest *request, bool is_session,
+							   bool must);
+extern bool plat_bulkhead_release_place(int place, uint64 ticket);
+extern int	plat_bulkhead_find_hold(const PlatNamed *definition);
+extern int	plat_bulkhead_find_hold_by_name(const text * name);
+extern bool plat_bulkhead_has_slots(void);
+extern uint64 plat_bulkhead_ticket_of(int place);
+extern void plat_bulkhead_watch_transactions(void);
+extern void plat_bulkhead_discard(void);
 
 /* bulkhead_stat.c */
-extern void plat_bulkhead_note_wait(PlatSharedBulkhead *shared, uint64 ns);
 extern void plat_bulkhead_put_metrics(PlatMetrics *metrics);
 extern void plat_bulkhead_reset_stats(void);
 

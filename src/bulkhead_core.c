@@ -21,6 +21,8 @@
  */
 #include "c.h"
 
+#include "port/pg_bitutils.h"
+
 #include "bulkhead_core.h"
 
 /*
@@ -171,4 +173,34 @@ plat_bulkhead_next(PlatBulkhead *bulkhead, PlatQueueLink *links)
 		return who;
 	}
 	return PLAT_NOBODY;
+}
+
+/*
+ * The step that a wait of so many nanoseconds is counted in.
+ */
+int
+plat_wait_bucket(uint64 ns)
+{
+	uint64		us = ns / 1000;
+	int			doubling;
+
+	if (us == 0)
+		return 0;
+	doubling = pg_leftmost_one_pos64(us);
+	return Min(1 + doubling * 4 + (int) ((us << 2 >> doubling) & 3),
+			   PLAT_WAIT_BUCKETS - 1);
+}
+
+/*
+ * The end of a step, in nanoseconds.
+ */
+uint64
+plat_wait_bucket_end(int bucket)
+{
+	int			doubling = (bucket - 1) / 4;
+
+	if (bucket == 0)
+		return 1000;
+	return ((UINT64CONST(1) << doubling) +
+			((UINT64CONST(1) << doubling) * ((bucket - 1) % 4 + 1) + 3) / 4) * 1000;
 }

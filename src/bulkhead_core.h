@@ -66,4 +66,13 @@ extern void plat_bulkhead_unqueue(PlatBulkhead *bulkhead, PlatQueueLink *links,
 extern void plat_bulkhead_leave(PlatBulkhead *bulkhead, PlatClass class);
 extern int32 plat_bulkhead_next(PlatBulkhead *bulkhead, PlatQueueLink *links);
 
+/*
+ * Steps in which waits are counted: four to each doubling of microseconds,
+ * from the first, which is for less than one, to that of days.
+ */
+#define PLAT_WAIT_BUCKETS 160
+
+extern int	plat_wait_bucket(uint64 ns);
+extern uint64 plat_wait_bucket_end(int bucket);
+
 #endif							/* PLAT_BULKHEAD_CORE_H */

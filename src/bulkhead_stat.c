@@ -2,9 +2,8 @@
  * bulkhead_stat.c
  *		What bulkheads tell: the rows behind the views, and metrics.
  *
- * Each bulkhead is copied under its lock, so a row is of one moment.  Waits
- * are counted in steps of a quarter at most, four to each doubling, and a percentile is
- * the end of its step: it is never told too short.
+ * Each bulkhead is copied under its lock, so a row is of one moment. A
+ * percentile is the end of the step that it is in: it is never told too short.
  */
 #include "postgres.h"
 
@@ -13,7 +12,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -26,45 +24,6 @@
 
 PG_FUNCTION_INFO_V1(plat_bulkhead_stats);
 PG_FUNCTION_INFO_V1(plat_bulkhead_list_places);
-
-/*
- * The step that a wait is counted in.
- */
-static int
-bucket_of(uint64 ns)
-{
-	uint64		us = ns / 1000;
-	int			doubling;
-
-	if (us == 0)
-		return 0;
-	doubling = pg_leftmost_one_pos64(us);
-	return Min(1 + doubling * 4 + (int) ((us << 2 >> doubling) & 3),
-			   PLAT_WAIT_BUCKETS - 1);
-}
-
-/*
- * The end of a step, in nanoseconds.
- */
-static uint64
-bucket_end(int bucket)
-{
-	int			doubling = (bucket - 1) / 4;
-
-	if (bucket == 0)
-		return 1000;
-	return ((UINT64CONST(1) << doubling) +
-			((UINT64CONST(1) << doubling) * ((bucket - 1) % 4 + 1) + 3) / 4) * 1000;
-}
-
-/*
- * Count a wait; the lock of the bulkhead is held.
- */
-void
-plat_bulkhead_note_wait(PlatSharedBulkhead *shared, uint64 ns)
-{
-	shared->waits[bucket_of(ns)]++;
-}
 
 /* What is known of a bulkhead at a moment. */
 typedef struct BulkheadSnapshot
@@ -95,7 +54,7 @@ percentile(const BulkheadSnapshot *s, double share)
 	below = s->acquired - Min(waited, s->acquired);
 	for (int i = 0; i < PLAT_WAIT_BUCKETS && below < rank; i++)
 		if ((below += s->waits[i]) >= rank)
-			return bucket_end(i);
+			return plat_wait_bucket_end(i);
 	return 0;
 }
 

@@ -87,6 +87,28 @@ plat_column_text(Relation rel, HeapTuple row, const char *column)
 }
 
 /*
+ * The same of a column of type int that must have a value within bounds: 22004
+ * for NULL, 22023 outside of them.
+ */
+int32
+plat_column_number(Relation rel, HeapTuple row, const char *column, int32 min,
+				   int32 max)
+{
+	Datum		value;
+	int32		number;
+
+	if (!plat_column(rel, row, column, &value))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", column)));
+	number = DatumGetInt32(value);
+	if (number < min || number > max)
+		plat_refuse_value(psprintf("%s is %d", column, number),
+						  psprintf("It is a number from %d to %d.", min, max));
+	return number;
+}
+
+/*
  * Find the row with this primary key as catalogs are read, under a snapshot
  * of its own: what is committed now, or written by this transaction.  The key
  * column has collation "C", as those of catalogs do.  False if there is none.

@@ -21,6 +21,8 @@ extern bool plat_column(Relation rel, HeapTuple row, const char *column,
 						Datum *value);
 extern double plat_column_float(Relation rel, HeapTuple row,
 								const char *column);
+extern int32 plat_column_number(Relation rel, HeapTuple row,
+								const char *column, int32 min, int32 max);
 extern char *plat_column_text(Relation rel, HeapTuple row, const char *column);
 extern TriggerData *plat_trigger_data(FunctionCallInfo fcinfo);
 extern HeapTuple plat_trigger_row(const TriggerData *trigger);

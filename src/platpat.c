@@ -108,7 +108,7 @@ utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		QueryCompletion *completion)
 {
 	bool		is_discard = IsA(statement->utilityStmt, DiscardStmt) &&
-		((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
+	((DiscardStmt *) statement->utilityStmt)->target == DISCARD_ALL;
 
 	if (previous_utility)
 		previous_utility(statement, query, read_only_tree, context, params,
