@@ -182,6 +182,7 @@ ends('tx', 'ROLLBACK TO ends what was taken since', '0 0 1 0 0', 'BEGIN', 'SAVEP
 ends('tx', 'and not what was taken before', '0 1 1 1 1 0', 'BEGIN', 'take', 'SAVEPOINT a', 'take', 'ROLLBACK TO a', 'COMMIT');
 ends('tx', 'an error in a savepoint likewise', '0 1 1 1 1 0', 'BEGIN', 'take', 'SAVEPOINT a', 'SELECT 1 / 0', 'ROLLBACK TO a', 'COMMIT');
 ends('tx', 'RELEASE keeps it, for the transaction', '0 0 1 1 0', 'BEGIN', 'SAVEPOINT a', 'take', 'RELEASE a', 'COMMIT');
+ends('tx', 'whatever becomes of other savepoints', '0 0 1 1 1 1 0', 'BEGIN', 'SAVEPOINT a', 'take', 'RELEASE a', 'SAVEPOINT b', 'ROLLBACK TO b', 'COMMIT');
 ends('tx', 'or for the savepoint around', '0 0 0 1 1 0 0', 'BEGIN', 'SAVEPOINT a', 'SAVEPOINT b', 'take', 'RELEASE b', 'ROLLBACK TO a', 'COMMIT');
 ends('tx', 'a slot that was taken twice must be given back twice', '0 1 1 1 0 0', 'BEGIN', 'take', 'take', 'give', 'give', 'COMMIT');
 ends('tx', 'or ends with the transaction', '0 1 1 0', 'BEGIN', 'take', 'take', 'COMMIT');
@@ -402,13 +403,13 @@ is($session->ask(q(SELECT platpat.release_slot('scope'), platpat.release_slot('s
 $session->quit;
 
 # ----------------------------------------------------------- bulkheads that go
-make('gone', 1, 9);
-($inside) = holders('gone', 1);
+make('gone', 2, 9);
+($inside, my $former) = holders('gone', 2);
 @line = map { transaction('gone') } 1 .. 2;
 $admin->ask(q(BEGIN; SELECT platpat.drop_bulkhead('gone')));
-is(figures('gone'), '1|2', 'a DROP is not there before its commit');
+is(figures('gone'), '2|2', 'a DROP is not there before its commit');
 $admin->ask('ROLLBACK');
-is(figures('gone'), '1|2', 'or after its ROLLBACK');
+is(figures('gone'), '2|2', 'or after its ROLLBACK');
 $admin->ask(q(SELECT platpat.drop_bulkhead('gone')));
 is($_->answer, 'ERROR 42704', 'who waits for a bulkhead that is dropped is told') for @line;
 is($inside->ask('SELECT 1'), 1, 'who has a slot of it goes on');
@@ -417,15 +418,16 @@ make('gone', 1, 9);
 is(figures('gone'), '0|0', 'another of the same name begins anew');
 is($inside->ask(q(SELECT platpat.try_acquire_slot('gone'))), 't', 'also for who has a slot of the one before');
 is(figures('gone'), '1|0', 'which counts once');
-is($inside->ask(q(SELECT platpat.release_slot('gone'), platpat.release_slot('gone'))), 't|f', 'and is given back by itself');
+is($inside->ask(q(SELECT platpat.release_slot('gone'), platpat.release_slot('gone'), platpat.release_slot('gone'))), 't|t|f', 'both are given back under the name that they were taken under');
+is(figures('gone'), '0|0', 'and nothing is left over');
 my ($other) = holders('gone', 1);
 my $waits = transaction('gone');
-$inside->ask('COMMIT');
+$former->ask('COMMIT');
 is(figures('gone'), '1|1', 'the end of who has a slot of the one before lets nobody in');
 $admin->ask(q(BEGIN; SELECT platpat.drop_bulkhead('gone'), platpat.create_bulkhead('gone', 1); COMMIT));
 is($waits->answer, 'ERROR 42704', 'one that is dropped and made anew at once is another, too');
 is(figures('gone'), '0|0', 'which begins anew');
-$_->quit for @line, $inside, $other, $waits;
+$_->quit for @line, $inside, $former, $other, $waits;
 make('gone session', 1, 9, 'NULL', q('session'));
 ($inside) = holders('gone session', 1);
 $waits = transaction('gone session');
