@@ -116,7 +116,7 @@ my $refusal = { sqlstate => '55P03', bulkhead => 'answers', class => 'standard',
 is_deeply(told(q(SELECT platpat.acquire_slot('answers', '0'))), { %$refusal, reason => 'no wait' }, 'a timeout of 0 does not wait');
 is_deeply(told(q(SELECT platpat.acquire_slot('answers', '1 ms', 'batch'))), { %$refusal, reason => 'timeout', class => 'batch' }, 'a timeout ends a wait');
 my $third = queue_up(client(), 'answers');
-is_deeply(told(q(SELECT platpat.acquire_slot('answers', '1 hour', 'critical'))), { %$refusal, reason => 'queue full', class => 'critical', waiting => 1 },
+is_deeply(told(q(SELECT platpat.acquire_slot('answers', '10 s', 'critical'))), { %$refusal, reason => 'queue full', class => 'critical', waiting => 1 },
 	'nobody waits beyond the queue limit, however urgent');
 is(figures('answers'), '2|1', 'and nothing of them is left over');
 $pair[0]->ask('COMMIT');
@@ -242,11 +242,11 @@ $session->ask('BEGIN; SELECT count(*) FROM notes');
 queue_up($session, 'may');
 pass('a transaction that has only read waits');
 is_deeply(
-	told(q(BEGIN; INSERT INTO notes DEFAULT VALUES; SELECT platpat.acquire_slot('may', '1 hour'))),
+	told(q(BEGIN; INSERT INTO notes DEFAULT VALUES; SELECT platpat.acquire_slot('may', '10 s'))),
 	{ sqlstate => '55P03', bulkhead => 'may', class => 'standard', size => 1, in_use => 1, queue => 9, waiting => 1, reserved_for_others => 0, reason => 'transaction has written' },
 	'one that has written does not, and is told why');
-refused_as($node, 'app', q(BEGIN; SAVEPOINT a; INSERT INTO notes DEFAULT VALUES; RELEASE a; SELECT platpat.acquire_slot('may', '1 hour')), '55P03', 'nor one of which a subtransaction has');
-is(value_as($node, 'app', q(BEGIN; INSERT INTO notes DEFAULT VALUES; SELECT platpat.acquire_slot('tx', '1 hour'))), 't', 'it gets a slot that is free');
+is(told(q(BEGIN; SAVEPOINT a; INSERT INTO notes DEFAULT VALUES; RELEASE a; SELECT platpat.acquire_slot('may', '10 s')))->{reason}, 'transaction has written', 'nor one of which a subtransaction has');
+is(value_as($node, 'app', q(BEGIN; INSERT INTO notes DEFAULT VALUES; SELECT platpat.acquire_slot('tx', '10 s'))), 't', 'it gets a slot that is free');
 my $wrote = client();
 $wrote->ask('BEGIN; SET LOCAL platpat.bulkhead_wait_with_xid = on; INSERT INTO notes DEFAULT VALUES');
 queue_up($wrote, 'may', q(, '1 hour'));
@@ -257,6 +257,19 @@ $session->ask('COMMIT');
 is($wrote->answer, 't', 'and so has the one that had written');
 $wrote->ask('COMMIT');
 $_->quit for $session, $wrote, $holder;
+
+# how the first ones have ended by themselves
+my @bounded = map { $_->answer } $lefty, $righty;
+ok(scalar(grep { $_ eq 'ERROR 55P03' } @bounded), "two that wait for each other do not do so for ever: @bounded");
+none([ grep { !/^(?:t|ERROR 55P03)$/ } @bounded ], 'and end in no other way');
+is($writer->answer, 'ERROR 55P03', 'who has written does not wait without an end, though it may wait');
+is(query("SELECT waiting FROM platpat.bulkhead_holders WHERE pid = $patient->{pid}"), 't', 'who has nothing does');
+$keeper->quit;
+is($patient->answer, 't', 'until its turn');
+$_->ask('ROLLBACK') for $lefty, $righty, $writer;
+$_->quit for $lefty, $righty, $writer, $patient;
+is(query(q(SELECT string_agg(concat_ws(' ', bulkhead, in_use, waiting), ', ' ORDER BY bulkhead) FROM platpat.stat_bulkheads WHERE bulkhead IN ('endless', 'left', 'right'))),
+	'endless 0 0, left 0 0, right 0 0', 'nothing is left over of them');
 
 # how it ends, wherever in the queue
 my %way = (
@@ -315,18 +328,27 @@ for my $way (sort keys %way)
 	}
 }
 
-# ------------------------------------------------- waits that are bounded
-my @bounded = map { $_->answer } $lefty, $righty;
-ok(scalar(grep { $_ eq 'ERROR 55P03' } @bounded), "two that wait for each other do not do so for ever: @bounded");
-none([ grep { !/^(?:t|ERROR 55P03)$/ } @bounded ], 'and end in no other way');
-is($writer->answer, 'ERROR 55P03', 'who has written does not wait without an end, though it may wait');
-is(query("SELECT waiting FROM platpat.bulkhead_holders WHERE pid = $patient->{pid}"), 't', 'who has nothing does');
-$keeper->quit;
-is($patient->answer, 't', 'until its turn');
-$_->ask('ROLLBACK') for $lefty, $righty, $writer;
-$_->quit for $lefty, $righty, $writer, $patient;
-is(query(q(SELECT string_agg(concat_ws(' ', bulkhead, in_use, waiting), ', ' ORDER BY bulkhead) FROM platpat.stat_bulkheads WHERE bulkhead IN ('endless', 'left', 'right'))),
-	'endless 0 0, left 0 0, right 0 0', 'nothing is left over of them');
+# The end of a wait may come after the slot has, and before who waits has seen
+# either: the slot is for the next then.  Who is stopped sees nothing.
+make('moment', 1, 9);
+for my $way ('pg_cancel_backend', 'pg_terminate_backend')
+{
+	my ($inside) = holders('moment', 1);
+	my @line = map { queue_up(client(), 'moment') } 1 .. 2;
+
+	kill 'STOP', map { $_->{pid} } @line;
+	$inside->ask('COMMIT');
+	is(figures('moment'), '1|1', "$way: a slot is handed over, whoever sees it");
+	query("SELECT $way($line[0]{pid})");
+	kill 'CONT', $line[0]{pid};
+	wait_until("NOT EXISTS (SELECT FROM platpat.bulkhead_holders WHERE pid = $line[0]{pid})", 'who had it is gone');
+	is(query(q(SELECT pid, waiting FROM platpat.bulkhead_holders WHERE bulkhead = 'moment')), "$line[1]{pid}|f", "$way: and on to the next, when its wait is over");
+	is($line[0]->answer, 'ERROR 57014', "$way: who had it without knowing has it no more") if $way eq 'pg_cancel_backend';
+	kill 'CONT', $line[1]{pid};
+	is($line[1]->answer, 't', "$way: the next knows that it has a slot");
+	is(figures('moment'), '0|0', "$way: and nothing is left over");
+	$_->vanish for $inside, @line;
+}
 
 # ------------------------------------------------------ bulkheads that change
 my $admin = PlatSession->of($node, 'postgres');
