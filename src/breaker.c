@@ -284,5 +284,6 @@ plat_breaker_drop(PG_FUNCTION_ARGS)
 Datum
 plat_breaker_check_row(PG_FUNCTION_ARGS)
 {
-	return plat_named_check_row(&plat_breakers, fcinfo);
+	(void) plat_named_check_row(&plat_breakers, fcinfo);
+	return PointerGetDatum(plat_trigger_row(plat_trigger_data(fcinfo)));
 }

@@ -269,12 +269,18 @@ plat_bulkhead_drop(PG_FUNCTION_ARGS)
 }
 
 /*
- * BEFORE INSERT OR UPDATE row trigger of platpat.bulkheads.
+ * BEFORE INSERT OR UPDATE row trigger of platpat.bulkheads. New rules of one
+ * that there is are for shared memory, at the commit.
  */
 Datum
 plat_bulkhead_check_row(PG_FUNCTION_ARGS)
 {
-	return plat_named_check_row(&plat_bulkheads, fcinfo);
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	PlatNamed  *definition = plat_named_check_row(&plat_bulkheads, fcinfo);
+
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		plat_bulkhead_note_rules((PlatBulkheadDefinition *) definition);
+	return PointerGetDatum(plat_trigger_row(trigger));
 }
 
 /*

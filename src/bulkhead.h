@@ -100,6 +100,8 @@ extern bool plat_bulkhead_get_slot(PlatSlotRequest *request, bool must);
 extern void plat_bulkhead_give_back(PlatSharedBulkhead *shared,
 									PlatClass class, int place);
 extern void plat_bulkhead_note_change(void);
+extern void plat_bulkhead_note_rules(const PlatBulkheadDefinition *definition);
+extern void plat_bulkhead_end_subchange(int level, bool is_commit);
 extern void plat_bulkhead_end_change(bool is_commit);
 
 /* bulkhead_hold.c */

@@ -236,9 +236,10 @@ on_xact_end(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
+	/* First the rules by which slots are handed on. */
+	plat_bulkhead_end_change(event == XACT_EVENT_COMMIT);
 	if (nacquisitions > 0)
 		end_acquisitions(1);
-	plat_bulkhead_end_change(event == XACT_EVENT_COMMIT);
 }
 
 static void
@@ -247,11 +248,14 @@ on_subxact_end(SubXactEvent event, SubTransactionId id,
 {
 	int			level = GetCurrentTransactionNestLevel();
 
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	plat_bulkhead_end_subchange(level, event == SUBXACT_EVENT_COMMIT_SUB);
 	if (nacquisitions == 0)
 		return;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		end_acquisitions(level);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	else
 		raise_acquisitions(level - 1);
 }
 
@@ -316,15 +320,19 @@ plat_bulkhead_release_place(int place, uint64 ticket)
 }
 
 /*
- * The place with a slot that was taken under this name, or -1.
+ * The place with the slot that was taken last under this name, or -1.
  */
 int
 plat_bulkhead_find_hold_by_name(const text * name)
 {
-	for (int i = 0; i < PLAT_PLACES; i++)
-		if (holds[i].shared && holds[i].len == VARSIZE_ANY_EXHDR(name) &&
-			memcmp(holds[i].name, VARDATA_ANY(name), holds[i].len) == 0)
-			return i;
+	for (int i = nacquisitions - 1; i >= 0; i--)
+	{
+		const Hold *hold = &holds[acquisitions[i].place];
+
+		if (hold->len == VARSIZE_ANY_EXHDR(name) &&
+			memcmp(hold->name, VARDATA_ANY(name), hold->len) == 0)
+			return acquisitions[i].place;
+	}
 	return -1;
 }
 

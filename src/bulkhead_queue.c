@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -21,6 +22,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/json.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -50,6 +52,18 @@ static PlatSharedPlace *places = NULL;
 
 /* Whether this transaction has changed a definition. */
 static bool is_changed = false;
+
+/* Rules that this transaction has given to bulkheads, in order. */
+typedef struct Change
+{
+	pg_uuid_t	id;
+	PlatBulkheadRules rules;
+	int			level;			/* of the transaction, 1 for the top */
+} Change;
+
+static Change *changes = NULL;
+static int	nchanges = 0;
+static int	max_changes = 0;
 
 /* Why there was no slot. */
 typedef enum Refusal
@@ -312,15 +326,69 @@ wake_waiters(PlatSharedNamed *entry, Oid database, const pg_uuid_t *id, void *ar
 }
 
 /*
+ * It has given rules to a bulkhead: they are installed when it commits.
+ */
+void
+plat_bulkhead_note_rules(const PlatBulkheadDefinition *definition)
+{
+	if (!plat_shmem_attach())
+		return;
+	if (changes == NULL)
+		changes = MemoryContextAlloc(TopMemoryContext, 8 * sizeof(Change));
+	else if (nchanges == max_changes)
+		changes = repalloc(changes, 2 * max_changes * sizeof(Change));
+	if (nchanges == max_changes)
+		max_changes = max_changes == 0 ? 8 : 2 * max_changes;
+	changes[nchanges++] = (Change)
+	{
+		definition->head.id, definition->rules, GetCurrentTransactionNestLevel()
+	};
+}
+
+/*
+ * Install rules that are committed.  Whoever gives a slot back from now on does
+ * so by these.  Must not fail.
+ */
+static void
+install(const Change *change)
+{
+	PlatNamed	definition = {.id = change->id};
+	PlatSharedBulkhead *shared;
+
+	if (!plat_named_lock_id(&plat_bulkheads, &definition))
+		return;
+	shared = (PlatSharedBulkhead *) definition.entry;
+	shared->bulkhead.rules = change->rules;
+	pg_atomic_fetch_add_u64(&shared->installs, 1);
+	hand_on_and_unlock(shared);
+}
+
+/*
  * The transaction ends; what it has changed is seen by all now, or by nobody.
  * Must not fail.
  */
 void
 plat_bulkhead_end_change(bool is_commit)
 {
+	for (int i = 0; is_commit && i < nchanges; i++)
+		install(&changes[i]);
+	nchanges = 0;
 	if (is_changed && is_commit)
 		plat_named_walk(&plat_bulkheads, true, wake_waiters, NULL);
 	is_changed = false;
+}
+
+/*
+ * A subtransaction of this level ends: what it has changed is undone, or its
+ * parent's.
+ */
+void
+plat_bulkhead_end_subchange(int level, bool is_commit)
+{
+	for (int i = 0; is_commit && i < nchanges; i++)
+		changes[i].level = Min(changes[i].level, level - 1);
+	while (!is_commit && nchanges > 0 && changes[nchanges - 1].level >= level)
+		nchanges--;
 }
 
 /*

@@ -545,6 +545,26 @@ plat_named_peek(PlatNamedKind *kind, PlatNamed *definition)
 }
 
 /*
+ * Lock the entry of the id of a definition of this database, if it has one;
+ * must not fail.
+ */
+bool
+plat_named_lock_id(PlatNamedKind *kind, PlatNamed *definition)
+{
+	int			place;
+
+	LWLockAcquire(&kind->directory->lock, LW_SHARED);
+	place = find_entry(kind, MyDatabaseId, &definition->id);
+	if (place >= 0)
+	{
+		definition->entry = entry_at(kind, place);
+		LWLockAcquire(&definition->entry->lock, LW_EXCLUSIVE);
+	}
+	LWLockRelease(&kind->directory->lock);
+	return place >= 0;
+}
+
+/*
  * Visit each entry that is somebody's, under its exclusive lock and the
  * directory's shared one. locked is whether other processes may be using the
  * memory.
@@ -716,21 +736,25 @@ plat_named_drop(PlatNamedKind *kind, FunctionCallInfo fcinfo)
 }
 
 /*
- * BEFORE INSERT OR UPDATE row trigger: a definition that cannot be compiled
- * cannot be stored.
+ * The work of a BEFORE INSERT OR UPDATE row trigger: a definition that cannot
+ * be compiled cannot be stored.  Returns what it is compiled to; the trigger
+ * returns the row as it is.
  */
-Datum
+PlatNamed *
 plat_named_check_row(PlatNamedKind *kind, FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = plat_trigger_data(fcinfo);
 	HeapTuple	row = plat_trigger_row(trigger);
 	char	   *name = plat_row_text(trigger, row, kind->what);
 	PlatNamed  *definition = palloc0(kind->definition_size);
+	Datum		id;
 
 	check_name(kind, name);
 	strlcpy(definition->name, name, sizeof(definition->name));
+	if (plat_column(trigger->tg_relation, row, "id", &id))
+		definition->id = *DatumGetUUIDP(id);
 	kind->compile(definition, trigger->tg_relation, row);
-	return PointerGetDatum(row);
+	return definition;
 }
 
 /*

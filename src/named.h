@@ -106,7 +106,9 @@ extern PlatSharedNamed *plat_named_put(PlatNamedKind *kind, Oid database,
 extern void plat_named_create(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern void plat_named_alter(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern void plat_named_drop(PlatNamedKind *kind, FunctionCallInfo fcinfo);
-extern Datum plat_named_check_row(PlatNamedKind *kind, FunctionCallInfo fcinfo);
+extern PlatNamed *plat_named_check_row(PlatNamedKind *kind,
+									   FunctionCallInfo fcinfo);
+extern bool plat_named_lock_id(PlatNamedKind *kind, PlatNamed *definition);
 extern void plat_named_list(PlatNamedKind *kind,
 							void (*list) (PlatNamed *definition, void *arg),
 							void *arg);

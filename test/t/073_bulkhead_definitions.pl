@@ -44,7 +44,10 @@ is($waiter->ask(q(SELECT platpat.try_acquire_slot('renamed'))), 'f', 'and it is 
 query(q(SELECT platpat.create_bulkhead('one', 1, 10, scope => 'session')));
 is($waiter->ask(q(SELECT platpat.try_acquire_slot('one'))), 't', 'not so of one that is made in its place');
 $waiter->ask(q(SELECT platpat.release_slot('one')));
-is($holder->ask(q(SELECT platpat.release_slot('one'))), 't', 'the holder gives back the old one by its old name');
+is($holder->ask(q(SELECT platpat.acquire_slot('one'))), 't', 'the holder can have both');
+is($holder->ask(q(SELECT platpat.release_slot('one'))), 't', 'and gives back the one that it took last');
+is(query(q(SELECT in_use FROM platpat.stat_bulkheads WHERE bulkhead = 'one')), '0', 'which is the new one');
+is($holder->ask(q(SELECT platpat.release_slot('one'))), 't', 'and then the old one by its old name');
 is(query(q(SELECT sum(in_use) FROM platpat.stat_bulkheads)), '0', 'then all is free');
 
 # Who waits does not wait for those who have locked the table.
@@ -58,6 +61,26 @@ $holder->ask(q(SELECT platpat.release_slot('one')));
 is($waiter->answer, 't', 'a slot is noticed while the table is locked');
 $locker->ask('ROLLBACK');
 $waiter->ask(q(SELECT platpat.release_slot('one')));
+
+# A smaller bulkhead drains from the very commit on, whoever leaves next.
+query(q(SELECT platpat.create_bulkhead('drain', 3, 10)));
+my @holders = map { PlatSession->of($node, 'postgres') } 1 .. 2;
+my $admin = PlatSession->of($node, 'postgres');
+my $numbers = q(SELECT in_use, waiting FROM platpat.stat_bulkheads WHERE bulkhead = 'drain');
+$_->ask(q(BEGIN; SELECT platpat.acquire_slot('drain'))) for @holders;
+$admin->ask(q(BEGIN; SELECT platpat.acquire_slot('drain')));
+$waiter->ask('BEGIN');
+$waiter->tell(q(SELECT platpat.acquire_slot('drain', '10 min')));
+wait_until_waiting();
+$admin->ask(q(SAVEPOINT s; SELECT platpat.alter_bulkhead('drain', 9); ROLLBACK TO s; SAVEPOINT t; SELECT platpat.alter_bulkhead('drain', 1); RELEASE t));
+is(query($numbers), '3|1', 'nothing has changed before the commit');
+$admin->ask('COMMIT');
+is(query($numbers), '2|1', 'the slot of who has made it smaller goes to nobody');
+$holders[0]->ask('COMMIT');
+is(query($numbers), '1|1', 'nor does that of who leaves then');
+$holders[1]->ask('COMMIT');
+is($waiter->answer, 't', 'when it has drained the next is let in');
+$waiter->ask('COMMIT');
 
 # Definitions are checked on whatever way they come.
 my ($state) = run_as($node, 'postgres', q(SET session_replication_role = replica; INSERT INTO platpat.bulkheads VALUES ('bad', -1)));
@@ -85,7 +108,7 @@ $waiter->tell(q(SELECT platpat.acquire_slot('one', '10 min')));
 wait_until_waiting();
 query('DROP EXTENSION platpat');
 is($waiter->answer, 'ERROR 42704', 'who waits when the extension goes is told that the bulkhead is gone');
-$_->quit for $holder, $waiter, $locker;
+$_->quit for $holder, $waiter, $locker, $admin, @holders;
 query('CREATE EXTENSION platpat');
 is(query(q(SELECT count(*) FROM platpat.bulkhead_holders)), '0', 'a new one has nobody in it');
 unlike(slurp_file($node->logfile), qr/TRAP|PANIC|terminated by signal/, 'the server has nothing to complain about');
