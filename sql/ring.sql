@@ -16,9 +16,14 @@ CREATE FUNCTION platpat.ring_changed() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_ring_changed';
 COMMENT ON FUNCTION platpat.ring_changed() IS 'Trigger: tells every session that a ring has changed.';
+CREATE FUNCTION platpat.ring_cascade() RETURNS trigger
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_ring_cascade';
+COMMENT ON FUNCTION platpat.ring_cascade() IS 'Trigger: shards follow their ring, and pins their shard.';
 REVOKE ALL ON FUNCTION platpat.check_ring(), platpat.check_shard(), platpat.check_pin(),
-    platpat.ring_changed() FROM PUBLIC;
+    platpat.ring_changed(), platpat.ring_cascade() FROM PUBLIC;
 
+-- There are no foreign keys: pg_restore -j fills all tables at once.
 CREATE TABLE platpat.rings (
     ring text PRIMARY KEY,
     algorithm text NOT NULL DEFAULT 'md5',
@@ -34,7 +39,7 @@ COMMENT ON COLUMN platpat.rings.hash IS 'How rendezvous, maglev, jump and modulo
 COMMENT ON COLUMN platpat.rings.table_size IS 'Entries of a maglev table, a prime from 65537 on.';
 
 CREATE TABLE platpat.shards (
-    ring text NOT NULL REFERENCES platpat.rings ON UPDATE CASCADE ON DELETE CASCADE,
+    ring text NOT NULL,
     shard text NOT NULL,
     weight float8 NOT NULL DEFAULT 1,
     position int NOT NULL,
@@ -53,8 +58,7 @@ CREATE TABLE platpat.pins (
     ring text NOT NULL,
     key text NOT NULL,
     shard text NOT NULL,
-    PRIMARY KEY (ring, key),
-    FOREIGN KEY (ring, shard) REFERENCES platpat.shards ON UPDATE CASCADE ON DELETE CASCADE
+    PRIMARY KEY (ring, key)
 );
 COMMENT ON TABLE platpat.pins IS 'Keys that belong to a shard whatever the algorithm says.';
 COMMENT ON COLUMN platpat.pins.ring IS 'The ring.';
@@ -85,6 +89,12 @@ COMMENT ON TRIGGER check_row ON platpat.pins IS 'Makes a bad pin impossible.';
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.pins
     EXECUTE FUNCTION platpat.ring_changed();
 COMMENT ON TRIGGER changed ON platpat.pins IS 'Every session compiles its rings anew.';
+CREATE TRIGGER cascade AFTER UPDATE OF ring OR DELETE ON platpat.rings
+    FOR EACH ROW EXECUTE FUNCTION platpat.ring_cascade();
+COMMENT ON TRIGGER cascade ON platpat.rings IS 'Shards follow their ring.';
+CREATE TRIGGER cascade AFTER UPDATE OF ring, shard OR DELETE ON platpat.shards
+    FOR EACH ROW EXECUTE FUNCTION platpat.ring_cascade();
+COMMENT ON TRIGGER cascade ON platpat.shards IS 'Pins follow their shard.';
 INSERT INTO platpat.rings (ring) VALUES ('default');
 SELECT pg_catalog.pg_extension_config_dump('platpat.rings', '');
 SELECT pg_catalog.pg_extension_config_dump('platpat.shards', '');

@@ -328,10 +328,37 @@ read_shards(PlatCachedRing *cached)
 	MemoryContextSwitchTo(caller);
 }
 
+/* The place of a shard in its ring, by its name. */
+typedef struct ShardPlace
+{
+	char		name[PLAT_RING_NAME_MAX + 1];	/* hash key */
+	int			place;
+} ShardPlace;
+
+static HTAB *
+index_shards(const PlatCachedRing *cached)
+{
+	HASHCTL		control = {
+		.keysize = PLAT_RING_NAME_MAX + 1,
+		.entrysize = sizeof(ShardPlace),
+		.hcxt = CurrentMemoryContext,
+	};
+	HTAB	   *index = hash_create("shards of a ring", 64, &control,
+									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+
+	for (int i = 0; i < cached->ring.nshards; i++)
+	{
+		ShardPlace *found = hash_search(index, cached->ring.shards[i].name,
+										HASH_ENTER, NULL);
+
+		found->place = i;
+	}
+	return index;
+}
+
 /*
- * Read the pinned keys, sorted by their bytes for the binary search. A
- * foreign key makes the shard of a pin one of the ring, so that all find
- * theirs.
+ * Read the pinned keys, sorted by their bytes for the binary search. Pins of
+ * shards that the ring does not have count for nothing.
  */
 static void
 read_pins(PlatCachedRing *cached)
@@ -339,12 +366,14 @@ read_pins(PlatCachedRing *cached)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(cached->name)};
 	MemoryContext caller;
+	HTAB	   *index;
 	uint64		rows;
 
 	rows = plat_sql_read("pins",
 						 "SELECT key, shard FROM platpat.pins"
 						 " WHERE ring = $1 ORDER BY key COLLATE \"C\"",
 						 1, types, values);
+	index = index_shards(cached);
 	caller = MemoryContextSwitchTo(cached->context);
 	cached->pins = MemoryContextAllocHuge(cached->context,
 										  sizeof(Pin) * Max(rows, 1));
@@ -352,19 +381,18 @@ read_pins(PlatCachedRing *cached)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Pin		   *pin = &cached->pins[cached->npins];
-		const char *shard = plat_sql_value(i, 2);
+		ShardPlace *found = hash_search(index, plat_sql_value(i, 2),
+										HASH_FIND, NULL);
 
+		if (found == NULL)
+			continue;
 		pin->key = pstrdup(plat_sql_value(i, 1));
 		pin->len = strlen(pin->key);
-		pin->shard = -1;
-		for (int j = 0; j < cached->ring.nshards && pin->shard < 0; j++)
-		{
-			if (strcmp(cached->ring.shards[j].name, shard) == 0)
-				pin->shard = j;
-		}
-		cached->npins += pin->shard >= 0;
+		pin->shard = found->place;
+		cached->npins++;
 	}
 	MemoryContextSwitchTo(caller);
+	hash_destroy(index);
 }
 
 /*

@@ -62,6 +62,7 @@ PG_FUNCTION_INFO_V1(plat_ring_check_ring);
 PG_FUNCTION_INFO_V1(plat_ring_check_shard);
 PG_FUNCTION_INFO_V1(plat_ring_check_pin);
 PG_FUNCTION_INFO_V1(plat_ring_changed);
+PG_FUNCTION_INFO_V1(plat_ring_cascade);
 PG_FUNCTION_INFO_V1(plat_ring_create);
 PG_FUNCTION_INFO_V1(plat_ring_drop);
 PG_FUNCTION_INFO_V1(plat_ring_add_shard);
@@ -185,8 +186,7 @@ touch_left_ring(const TriggerData *trigger, const char *ring,
 }
 
 /*
- * Raise 42704: there is no ring of this name. Before the foreign key would
- * say so with 23503, and more clearly.
+ * Raise 42704: there is no ring of this name.
  */
 static void
 no_such_ring(const char *ring)
@@ -195,6 +195,42 @@ no_such_ring(const char *ring)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("ring \"%s\" does not exist", plat_clip(ring)),
 			 errhint("Make it with platpat.create_ring(ring).")));
+}
+
+/*
+ * Warn of a row that was inserted for something that does not exist.  It is no
+ * error, because pg_restore -j may be about to bring that; until then the row
+ * counts for nothing.
+ */
+static void
+warn_of_orphan(const char *what, const char *name, const char *ring)
+{
+	if (name == NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("ring \"%s\" of a %s does not exist", plat_clip(ring),
+						what)));
+	else
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%s \"%s\" does not exist in ring \"%s\"", what,
+						plat_clip(name), plat_clip(ring))));
+}
+
+/*
+ * Whether a ring has a shard of this name.
+ */
+static bool
+shard_exists(const char *shard, const char *ring)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = CStringGetTextDatum(shard);
+	values[1] = CStringGetTextDatum(ring);
+	return plat_sql_as_owner("shards", "SELECT FROM platpat.shards"
+							 " WHERE shard = $1 AND ring = $2",
+							 2, types, values, NULL) > 0;
 }
 
 /*
@@ -283,7 +319,7 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 	exists = touch_ring(ring, &algorithm);
 	/* a ring that is gone takes its shards along */
 	if (!exists && is_new)
-		no_such_ring(ring);
+		warn_of_orphan("shard", NULL, ring);
 	if (!leaves)
 	{
 		old_algorithm = algorithm;
@@ -297,7 +333,7 @@ plat_ring_check_shard(PG_FUNCTION_ARGS)
 					  plat_row_text(trigger, old, "shard"),
 					  (int32) plat_row_number(trigger, old, "position"));
 	SPI_finish();
-	if (!exists || TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	if ((!exists && !is_new) || TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		return PointerGetDatum(row);
 	SPI_connect();
 	row = check_shard_row(trigger, row, algorithm);
@@ -319,9 +355,7 @@ check_key(const char *key)
 }
 
 /*
- * BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. That the
- * shard is one of the ring is for the foreign key to say. Raises 22004 and
- * 42704.
+ * BEFORE INSERT OR UPDATE OR DELETE row trigger of platpat.pins. Raises 22004.
  */
 Datum
 plat_ring_check_pin(PG_FUNCTION_ARGS)
@@ -330,18 +364,63 @@ plat_ring_check_pin(PG_FUNCTION_ARGS)
 	HeapTuple	row = plat_trigger_row(trigger);
 	char	   *ring = plat_row_text(trigger, row, "ring");
 	char	   *key = plat_row_text(trigger, row, "key");
+	char	   *shard = plat_row_text(trigger, row, "shard");
 	PlatAlgorithm algorithm;
 	bool		exists;
 
 	plat_ring_check_name("ring", ring);
+	plat_ring_check_name("shard", shard);
 	check_key(key);
 	SPI_connect();
 	(void) touch_left_ring(trigger, ring, &algorithm);
 	exists = touch_ring(ring, &algorithm);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && !exists)
+		warn_of_orphan("pin", NULL, ring);
+	else if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && exists &&
+			 !shard_exists(shard, ring))
+		warn_of_orphan("shard", shard, ring);
 	SPI_finish();
-	if (!exists && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		no_such_ring(ring);
 	return PointerGetDatum(row);
+}
+
+/*
+ * AFTER UPDATE OR DELETE row trigger of platpat.rings and platpat.shards: what
+ * belongs to a row follows it.
+ */
+Datum
+plat_ring_cascade(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	HeapTuple	old = trigger->tg_trigtuple;
+	HeapTuple	row = plat_trigger_row(trigger);
+	bool		is_ring = RelationGetRelid(trigger->tg_relation) ==
+		plat_our_table("rings");
+	bool		is_deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+
+	values[0] = CStringGetTextDatum(plat_row_text(trigger, old, "ring"));
+	values[1] = CStringGetTextDatum(plat_row_text(trigger, row, "ring"));
+	SPI_connect();
+	if (is_ring)
+		plat_sql_as_owner("shards", is_deleted ?
+						  "DELETE FROM platpat.shards WHERE ring = $1" :
+						  "UPDATE platpat.shards SET ring = $2"
+						  " WHERE ring = $1 AND ring <> $2",
+						  2, types, values, NULL);
+	else
+	{
+		values[2] = CStringGetTextDatum(plat_row_text(trigger, old, "shard"));
+		values[3] = CStringGetTextDatum(plat_row_text(trigger, row, "shard"));
+		plat_sql_as_owner("pins", is_deleted ?
+						  "DELETE FROM platpat.pins WHERE ring = $1 AND shard = $3" :
+						  "UPDATE platpat.pins SET ring = $2, shard = $4"
+						  " WHERE ring = $1 AND shard = $3"
+						  " AND (ring, shard) <> ($2, $4)",
+						  4, types, values, NULL);
+	}
+	SPI_finish();
+	return PointerGetDatum(NULL);
 }
 
 /*
@@ -418,8 +497,20 @@ plat_ring_changed(PG_FUNCTION_ARGS)
 	touched.lxid = InvalidLocalTransactionId;
 	SPI_connect();
 	if (is_truncate)
+	{
+		/* No row triggers tell what belongs to what is gone. */
+		if (!is_pins)
+		{
+			plat_sql_as_owner("shards", "DELETE FROM platpat.shards s WHERE NOT EXISTS"
+							  " (SELECT FROM platpat.rings r WHERE r.ring = s.ring)",
+							  0, NULL, NULL, NULL);
+			plat_sql_as_owner("pins", "DELETE FROM platpat.pins p WHERE NOT EXISTS"
+							  " (SELECT FROM platpat.shards s WHERE s.ring = p.ring"
+							  " AND s.shard = p.shard)", 0, NULL, NULL, NULL);
+		}
 		plat_sql_as_owner("rings", "UPDATE platpat.rings"
 						  " SET algorithm = algorithm", 0, NULL, NULL, NULL);
+	}
 	if (!is_pins && !TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		check_rings();
 	SPI_finish();
@@ -572,10 +663,9 @@ plat_ring_add_shard(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 4; i++)
 		values[i] = pass_arg(fcinfo, i, &nulls[i]);
 	SPI_connect();
-	if (plat_sql_as_owner("shards",
-						  "SELECT FROM platpat.shards"
-						  " WHERE shard = $1 AND ring = $2",
-						  4, types, values, nulls) > 0)
+	if (!ring_exists(ring))
+		no_such_ring(ring);
+	if (shard_exists(shard, ring))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("shard \"%s\" already exists in ring \"%s\"",
@@ -583,6 +673,9 @@ plat_ring_add_shard(PG_FUNCTION_ARGS)
 	plat_sql_as_owner("shards",
 					  "INSERT INTO platpat.shards (shard, ring, weight, server)"
 					  " VALUES ($1, $2, $3, $4)", 4, types, values, nulls);
+	/* It may have been dropped while its lock was waited for. */
+	if (!ring_exists(ring))
+		no_such_ring(ring);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -693,7 +786,8 @@ plat_ring_pin_key(PG_FUNCTION_ARGS)
 						  " WHERE shard = $2 AND ring = $3"
 						  " ON CONFLICT (ring, key) DO UPDATE"
 						  " SET shard = excluded.shard",
-						  3, types, values, NULL) == 0)
+						  3, types, values, NULL) == 0 ||
+		!shard_exists(shard, ring))
 		no_such_shard(shard, ring);
 	SPI_finish();
 	PG_RETURN_VOID();

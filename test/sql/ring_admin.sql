@@ -79,6 +79,21 @@ INSERT INTO platpat.shards VALUES ('r', 'c', 1, 0);
 INSERT INTO platpat.shards VALUES ('nowhere', 'c', 1, 0);
 INSERT INTO platpat.pins VALUES ('r', NULL, 'a');
 INSERT INTO platpat.pins VALUES ('r', 'k', 'zz');
+-- what belongs to nothing counts for nothing, until that comes
+SELECT platpat.shard_for('k', 'r') IS NULL AS pinned_to_nothing;
+SELECT platpat.shard_for('k', 'nowhere');
+INSERT INTO platpat.rings (ring) VALUES ('nowhere');
+SELECT platpat.shard_for('k', 'nowhere');
+SELECT platpat.drop_ring('nowhere');
+SELECT count(*) FROM platpat.shards WHERE ring = 'nowhere';
+DELETE FROM platpat.pins WHERE shard = 'zz';
+BEGIN;
+SELECT platpat.pin_key('k', 'a', 'r');
+RESET ROLE;
+TRUNCATE platpat.rings;
+SELECT (SELECT count(*) FROM platpat.shards) AS shards, (SELECT count(*) FROM platpat.pins) AS pins;
+ROLLBACK;
+SET ROLE regress_ops;
 \set VERBOSITY default
 SELECT platpat.create_ring('q', 'sha1');
 SELECT platpat.create_ring('q', 'maglev', table_size => 65536);

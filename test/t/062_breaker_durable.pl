@@ -138,13 +138,15 @@ is(query(q(SELECT platpat.breaker_state('open')), $standby), 'closed', 'a breake
 refused_as($standby, 'postgres', q(SELECT platpat.create_breaker('x')), '25006', 'definitions are made on the primary');
 $standby->stop;
 
-# Dump and restore bring the definitions; the states begin anew.
+# Dump and parallel restore bring the definitions, those of rings too; the states
+# begin anew.
 query(q(SELECT platpat.create_bulkhead('pool', 3, 4, '{"batch": 1}', 'session')));
+query(q(SELECT platpat.create_ring('r' || i, shards => ARRAY['a', 'b', 'c']), platpat.pin_key('k', 'b', 'r' || i) FROM generate_series(1, 50) i));
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '-Fd', '-f', $dump, $node->connstr('postgres') ], 'a dump');
 query('CREATE DATABASE restored');
 $node->command_ok([ 'pg_restore', '-j', 4, '-e', '-d', $node->connstr('restored'), $dump ], 'is restored');
-for my $table (qw(breakers bulkheads))
+for my $table (qw(breakers bulkheads rings shards pins))
 {
 	my $rows = "SELECT string_agg(t::text, ' ' ORDER BY t::text) FROM platpat.$table t";
 	is($node->safe_psql('restored', $rows), query($rows), "$table are the same");
