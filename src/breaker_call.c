@@ -33,6 +33,16 @@ says_nothing(const ErrorData *error)
 }
 
 /*
+ * Whether a statement was cancelled, which counts also if it had not come to
+ * be executed: it may have waited for a lock.
+ */
+static bool
+is_cancelled(const ErrorData *error)
+{
+	return error && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+}
+
+/*
  * Whether an error may be that of a breaker or a bulkhead on the way, which
  * says nothing either, unless the breaker is told to take it for a failure.
  */
@@ -111,7 +121,7 @@ plat_breaker_call(PG_FUNCTION_ARGS)
 	error = plat_statement_run(fcinfo, &statement);
 	if (plat_named_try_attach(&plat_breakers, &definition.head))
 	{
-		if (statement.has_begun)
+		if (statement.has_begun || is_cancelled(error))
 			record(&definition, error, plat_clock() - start);
 		else
 			plat_breaker_tell_nothing(&definition);

@@ -122,6 +122,22 @@ check_rules(const PlatBreakerRules *rules, bool has_max_timeout)
 }
 
 /*
+ * Raise 22004 for what must have a value and has none.
+ */
+static void
+refuse_missing(Relation rel, HeapTuple row)
+{
+	static const char *const columns[] = {"timeout", "probe_timeout", "backoff"};
+	Datum		unused;
+
+	for (int i = 0; i < lengthof(columns); i++)
+		if (!plat_column(rel, row, columns[i], &unused))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", columns[i])));
+}
+
+/*
  * Fill a definition from a row of platpat.breakers.
  */
 void
@@ -130,6 +146,7 @@ plat_breaker_compile(PlatNamed *head, Relation rel, HeapTuple row)
 	PlatBreakerDefinition *definition = (PlatBreakerDefinition *) head;
 	PlatBreakerRules *rules = &definition->rules;
 	Datum		unused;
+	Datum		backoff;
 	bool		has_max_timeout = plat_column(rel, row, "max_timeout", &unused);
 
 	rules->failure_threshold = plat_column_number(rel, row, "failure_threshold", 1, PG_INT32_MAX);
@@ -142,13 +159,10 @@ plat_breaker_compile(PlatNamed *head, Relation rel, HeapTuple row)
 	rules->half_open_calls = plat_column_number(rel, row, "half_open_calls", 1, PLAT_BREAKER_LEASES);
 	rules->success_threshold = plat_column_number(rel, row, "success_threshold", 1, PG_INT32_MAX);
 	rules->probe_timeout = time_of(rel, row, "probe_timeout", 0);
-	rules->backoff = plat_column_float(rel, row, "backoff");
+	rules->backoff = plat_column(rel, row, "backoff", &backoff) ?
+		DatumGetFloat8(backoff) : 0;
 	rules->max_timeout = time_of(rel, row, "max_timeout", PLAT_MAX_INTERVAL_NS);
-	if (rules->timeout == 0 || rules->probe_timeout == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null",
-						rules->timeout == 0 ? "timeout" : "probe_timeout")));
+	refuse_missing(rel, row);
 	check_rules(rules, has_max_timeout);
 	read_states(definition, rel, row);
 }

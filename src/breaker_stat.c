@@ -109,14 +109,16 @@ take_snapshot(PlatBreakerDefinition *definition)
 		.slow_rate = get_float8_nan(),
 	};
 	PlatBreakerMoves moves;
+	PlatSharedBreaker *shared;
 
 	if (!plat_named_peek(&plat_breakers, &definition->head) ||
 		!plat_breaker_lock(definition, &moves))
 		return snapshot;
-	copy_shared(&snapshot, (PlatSharedBreaker *) definition->head.entry,
-				&definition->rules);
+	shared = (PlatSharedBreaker *) definition->head.entry;
+	copy_shared(&snapshot, shared, &definition->rules);
+	snapshot.since = moves.count == 0 ? shared->since :
+		plat_clock_to_timestamp(shared->breaker.since);
 	plat_breaker_unlock(definition, &moves);
-	snapshot.since = ((PlatSharedBreaker *) definition->head.entry)->since;
 	return snapshot;
 }
 

@@ -53,6 +53,7 @@ typedef struct Told
 	PlatSharedBreaker *shared;
 	uint64		ticket;
 	uint64		generation;
+	int			level;			/* of the transaction, 1 for the top */
 } Told;
 
 static Told told[16];
@@ -73,7 +74,7 @@ plat_breaker_set_gate(PlatSharedBreaker *shared)
 {
 	const PlatBreaker *breaker = &shared->breaker;
 	bool		is_passable = breaker->state == PLAT_BREAKER_CLOSED &&
-	breaker->force != PLAT_FORCE_DISABLED && !shared->is_unannounced;
+	breaker->force != PLAT_FORCE_DISABLED;
 
 	pg_atomic_write_u64(&shared->gate, !is_passable ? 0 :
 						breaker->generation * 2 + (breaker->failures > 0));
@@ -248,7 +249,7 @@ note_told(PlatSharedBreaker *shared)
 	told[ntold++] = (Told)
 	{
 		shared, pg_atomic_read_u64(&shared->head.ticket),
-			shared->breaker.generation
+			shared->breaker.generation, GetCurrentTransactionNestLevel()
 	};
 	return true;
 }
@@ -266,10 +267,7 @@ confirm_told(void)
 		LWLockAcquire(&shared->head.lock, LW_EXCLUSIVE);
 		if (pg_atomic_read_u64(&shared->head.ticket) == told[i].ticket &&
 			shared->breaker.generation == told[i].generation)
-		{
 			shared->is_unannounced = false;
-			plat_breaker_set_gate(shared);
-		}
 		LWLockRelease(&shared->head.lock);
 	}
 }
@@ -304,7 +302,7 @@ note_moves(PlatSharedBreaker *shared, const PlatBreakerMoves *moves)
 		shared->since = plat_clock_to_timestamp(breaker->since);
 		shared->outage_since = breaker->outage_since == 0 ? 0 :
 			plat_clock_to_timestamp(breaker->outage_since);
-		shared->is_unannounced |= has_channel();
+		shared->is_unannounced |= has_channel() && !RecoveryInProgress();
 	}
 	plat_breaker_set_gate(shared);
 }
@@ -391,13 +389,21 @@ reserve_lease(void)
 }
 
 /*
- * Note a probe that this transaction has got.
+ * Note a probe that this transaction has got. Those that it had of the breaker
+ * before it was half-open this time are over.
  */
 static void
 add_lease(const PlatBreakerDefinition *definition)
 {
-	Lease	   *lease = &leases[nleases++];
+	Lease	   *lease;
+	int			kept = 0;
 
+	for (int i = 0; i < nleases; i++)
+		if (&leases[i].shared->head != definition->head.entry ||
+			leases[i].grant.generation == definition->granted.generation)
+			leases[kept++] = leases[i];
+	nleases = kept;
+	lease = &leases[nleases++];
 	lease->shared = (PlatSharedBreaker *) definition->head.entry;
 	lease->ticket = definition->head.ticket;
 	lease->grant = definition->granted;
@@ -495,15 +501,21 @@ on_subxact_end(SubXactEvent event, SubTransactionId id,
 {
 	int			level = GetCurrentTransactionNestLevel();
 
+	if (nleases == 0 && ntold == 0)
+		return;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		end_leases(level, lose_lease);
-		/* What was sent may be undone; who sends it twice sends it once. */
-		ntold = 0;
+		while (ntold > 0 && told[ntold - 1].level >= level)
+			ntold--;
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
 		for (int i = 0; i < nleases; i++)
 			leases[i].level = Min(leases[i].level, level - 1);
+		for (int i = 0; i < ntold; i++)
+			told[i].level = Min(told[i].level, level - 1);
+	}
 }
 
 /*
@@ -568,7 +580,7 @@ plat_breaker_ask(PlatBreakerDefinition *definition)
 	PlatSharedBreaker *shared = (PlatSharedBreaker *) definition->head.entry;
 	uint64		gate = pg_atomic_read_u64(&shared->gate);
 
-	if (unlikely(gate == 0))
+	if (unlikely(gate == 0 || (has_channel() && shared->is_unannounced)))
 		return ask_locked(definition);
 	pg_atomic_fetch_add_u64(&shared->allowed, 1);
 	definition->granted.generation = gate / 2;
@@ -641,6 +653,7 @@ plat_breaker_tell(PlatBreakerDefinition *definition,
 	PlatBreakerMoves moves;
 	PlatBreakerGrant grant = take_grant(definition);
 	pg_atomic_uint64 *count;
+	bool		is_half_open;
 
 	/* A success among successes changes nothing where no window is kept. */
 	if (outcome == PLAT_CALL_PASSED && gate != 0 && gate % 2 == 0 &&
@@ -660,7 +673,11 @@ plat_breaker_tell(PlatBreakerDefinition *definition,
 		pg_atomic_fetch_add_u64(&shared->slow, 1);
 	if (count == &shared->failed)
 		note_error(shared, error);
+	is_half_open = shared->breaker.state == PLAT_BREAKER_HALF_OPEN;
 	plat_breaker_unlock(definition, &moves);
+	/* A probe has ended, and moved nothing. */
+	if (is_half_open)
+		plat_worker_wake(&plat_breaker_module);
 }
 
 /*
@@ -679,6 +696,7 @@ plat_breaker_tell_nothing(PlatBreakerDefinition *definition)
 	shared = plat_breaker_lock_hard(definition, &moves);
 	plat_breaker_give_back(&shared->breaker, grant);
 	plat_breaker_unlock(definition, &moves);
+	plat_worker_wake(&plat_breaker_module);
 }
 
 /*

@@ -169,7 +169,7 @@ plat_bulkhead_acquire(PG_FUNCTION_ARGS)
 {
 	PlatSlotRequest request = request_of(fcinfo, 2, wait_arg(fcinfo, 1));
 
-	PG_RETURN_BOOL(plat_bulkhead_take(&request, request.definition->is_session, true));
+	PG_RETURN_BOOL(plat_bulkhead_take(&request, request.definition->scope, true));
 }
 
 /*
@@ -181,7 +181,7 @@ plat_bulkhead_try_acquire(PG_FUNCTION_ARGS)
 {
 	PlatSlotRequest request = request_of(fcinfo, 1, 0);
 
-	PG_RETURN_BOOL(plat_bulkhead_take(&request, request.definition->is_session, false));
+	PG_RETURN_BOOL(plat_bulkhead_take(&request, request.definition->scope, false));
 }
 
 /*
@@ -199,10 +199,10 @@ plat_bulkhead_release(PG_FUNCTION_ARGS)
 	PlatNamed  *definition;
 
 	if (place >= 0)
-		PG_RETURN_BOOL(plat_bulkhead_release_place(place, plat_bulkhead_ticket_of(place)));
+		PG_RETURN_BOOL(plat_bulkhead_release_place(place, plat_bulkhead_ticket_of(place), false));
 	definition = plat_named_arg(&plat_bulkheads, fcinfo);
 	PG_RETURN_BOOL(plat_bulkhead_release_place(plat_bulkhead_find_hold(definition),
-											   definition->ticket));
+											   definition->ticket, false));
 }
 
 /*
@@ -224,10 +224,10 @@ plat_bulkhead_call(PG_FUNCTION_ARGS)
 
 	plat_statement_args(fcinfo, 1, 4, &statement);
 	request = request_of(fcinfo, 3, wait_arg(fcinfo, 2));
-	(void) plat_bulkhead_take(&request, false, true);
+	(void) plat_bulkhead_take(&request, PLAT_SCOPE_CALL, true);
 	ticket = plat_bulkhead_ticket_of(request.place);
 	error = plat_statement_run(fcinfo, &statement);
-	(void) plat_bulkhead_release_place(request.place, ticket);
+	(void) plat_bulkhead_release_place(request.place, ticket, true);
 	if (error)
 		ReThrowError(error);
 	return (Datum) 0;

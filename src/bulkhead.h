@@ -55,12 +55,20 @@ typedef struct PlatSharedPlace
 	char		tenant[PLAT_TENANT_MAX + 1];	/* empty for none */
 } PlatSharedPlace;
 
+/* What a slot ends with. */
+typedef enum PlatSlotScope
+{
+	PLAT_SCOPE_TRANSACTION,
+	PLAT_SCOPE_SESSION,
+	PLAT_SCOPE_CALL				/* of bulkhead_call(), or its transaction */
+} PlatSlotScope;
+
 /* A definition as this backend has it. */
 typedef struct PlatBulkheadDefinition
 {
 	PlatNamed	head;
 	PlatBulkheadRules rules;
-	bool		is_session;		/* its scope */
+	PlatSlotScope scope;
 } PlatBulkheadDefinition;
 
 /* What a caller asks for. */
@@ -105,9 +113,10 @@ extern void plat_bulkhead_end_subchange(int level, bool is_commit);
 extern void plat_bulkhead_end_change(bool is_commit);
 
 /* bulkhead_hold.c */
-extern bool plat_bulkhead_take(PlatSlotRequest *request, bool is_session,
+extern bool plat_bulkhead_take(PlatSlotRequest *request, PlatSlotScope scope,
 							   bool must);
-extern bool plat_bulkhead_release_place(int place, uint64 ticket);
+extern bool plat_bulkhead_release_place(int place, uint64 ticket,
+										bool is_call);
 extern int	plat_bulkhead_find_hold(const PlatNamed *definition);
 extern int	plat_bulkhead_find_hold_by_name(const text * name);
 extern bool plat_bulkhead_has_slots(void);

@@ -121,8 +121,10 @@ plat_bulkhead_compile(PlatNamed *head, Relation rel, HeapTuple row)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("scope must not be null")));
-	definition->is_session = strcmp(scope, "session") == 0;
-	if (!definition->is_session && strcmp(scope, "transaction") != 0)
+	definition->scope = strcmp(scope, "session") == 0 ? PLAT_SCOPE_SESSION :
+		PLAT_SCOPE_TRANSACTION;
+	if (definition->scope != PLAT_SCOPE_SESSION &&
+		strcmp(scope, "transaction") != 0)
 		plat_refuse_value(psprintf("unknown scope \"%s\"", plat_clip(scope)),
 						  "Scopes are transaction and session.");
 }

@@ -36,6 +36,7 @@ typedef struct Acquisition
 	int			place;			/* of holds */
 	int			level;			/* of the transaction, 0 for the session */
 	int			count;
+	bool		is_call;		/* of bulkhead_call(), which ends it */
 } Acquisition;
 
 static Acquisition *acquisitions = NULL;
@@ -106,22 +107,34 @@ note_hold(const PlatSlotRequest *request, const char *name, int len)
 }
 
 /*
+ * Whether an acquisition can be counted with the one before it.
+ */
+static bool
+belong_together(const Acquisition *one, const Acquisition *other)
+{
+	return one->place == other->place && one->level == other->level &&
+		!one->is_call && !other->is_call;
+}
+
+/*
  * Count an acquisition of a slot that this backend has.
  */
 static void
-note_acquisition(int place, bool is_session)
+note_acquisition(int place, PlatSlotScope scope)
 {
-	int			level = is_session ? 0 : GetCurrentTransactionNestLevel();
 	Acquisition *last = nacquisitions > 0 ? &acquisitions[nacquisitions - 1] : NULL;
+	Acquisition acquisition = {
+		.place = place,
+		.level = scope == PLAT_SCOPE_SESSION ? 0 : GetCurrentTransactionNestLevel(),
+		.count = 1,
+		.is_call = scope == PLAT_SCOPE_CALL,
+	};
 
 	holds[place].count++;
-	if (last && last->place == place && last->level == level)
+	if (last && belong_together(last, &acquisition))
 		last->count++;
 	else
-		acquisitions[nacquisitions++] = (Acquisition)
-	{
-		place, level, 1
-	};
+		acquisitions[nacquisitions++] = acquisition;
 }
 
 /*
@@ -185,8 +198,7 @@ raise_acquisitions(int level)
 		Acquisition *last = kept > 0 ? &acquisitions[kept - 1] : NULL;
 
 		acquisition.level = Min(acquisition.level, level);
-		if (last && last->place == acquisition.place &&
-			last->level == acquisition.level)
+		if (last && belong_together(last, &acquisition))
 			last->count += acquisition.count;
 		else
 			acquisitions[kept++] = acquisition;
@@ -273,7 +285,7 @@ plat_bulkhead_discard(void)
  * whatever the class.
  */
 bool
-plat_bulkhead_take(PlatSlotRequest *request, bool is_session, bool must)
+plat_bulkhead_take(PlatSlotRequest *request, PlatSlotScope scope, bool must)
 {
 	reserve_acquisition();
 	request->place = plat_bulkhead_find_hold(&request->definition->head);
@@ -290,22 +302,22 @@ plat_bulkhead_take(PlatSlotRequest *request, bool is_session, bool must)
 		else
 			note_hold(request, request->name, strlen(request->name));
 	}
-	note_acquisition(request->place, is_session);
+	note_acquisition(request->place, scope);
 	return true;
 }
 
 /*
- * End the last acquisition of a place, if this backend has it for the bulkhead
- * of this ticket; false otherwise.
+ * End the last acquisition of a place, that of a call or another, if this
+ * backend has it for the bulkhead of this ticket; false otherwise.
  */
 bool
-plat_bulkhead_release_place(int place, uint64 ticket)
+plat_bulkhead_release_place(int place, uint64 ticket, bool is_call)
 {
 	if (place < 0 || holds[place].shared == NULL || holds[place].ticket != ticket)
 		return false;
 	for (int i = nacquisitions - 1; i >= 0; i--)
 	{
-		if (acquisitions[i].place != place)
+		if (acquisitions[i].place != place || acquisitions[i].is_call != is_call)
 			continue;
 		if (--acquisitions[i].count == 0)
 		{
@@ -320,7 +332,8 @@ plat_bulkhead_release_place(int place, uint64 ticket)
 }
 
 /*
- * The place with the slot that was taken last under this name, or -1.
+ * The place with the slot that was taken last under this name, not counting
+ * those of calls, or -1.
  */
 int
 plat_bulkhead_find_hold_by_name(const text * name)
@@ -329,7 +342,7 @@ plat_bulkhead_find_hold_by_name(const text * name)
 	{
 		const Hold *hold = &holds[acquisitions[i].place];
 
-		if (hold->len == VARSIZE_ANY_EXHDR(name) &&
+		if (!acquisitions[i].is_call && hold->len == VARSIZE_ANY_EXHDR(name) &&
 			memcmp(hold->name, VARDATA_ANY(name), hold->len) == 0)
 			return acquisitions[i].place;
 	}

@@ -23,6 +23,7 @@
 #include "storage/proc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -489,17 +490,29 @@ follow(PlatSlotRequest *request)
 
 /*
  * While this backend waits: look whether there is another definition, unless
- * somebody has locked the table, whom not to wait for.
+ * somebody has locked the table or its index, whom not to wait for.
  */
 static void
 look_again(PlatSlotRequest *request)
 {
-	Oid			relid = plat_bulkheads.relid;
+	Oid			table = plat_bulkheads.relid;
+	Relation	rel;
+	Oid			index;
 
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+	if (!ConditionalLockRelationOid(table, AccessShareLock))
 		return;
-	(void) follow(request);
-	UnlockRelationOid(relid, AccessShareLock);
+	rel = RelationIdGetRelation(table);
+	index = RelationIsValid(rel) ? plat_primary_key(rel) : InvalidOid;
+	if (RelationIsValid(rel))
+		RelationClose(rel);
+	if (!OidIsValid(index))
+		(void) reread(request);
+	else if (ConditionalLockRelationOid(index, AccessShareLock))
+	{
+		(void) follow(request);
+		UnlockRelationOid(index, AccessShareLock);
+	}
+	UnlockRelationOid(table, AccessShareLock);
 }
 
 /*

@@ -20,7 +20,11 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -31,8 +35,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "config_table.h"
 #include "named.h"
@@ -390,7 +396,24 @@ plat_named_put(PlatNamedKind *kind, Oid database, const pg_uuid_t *id,
 }
 
 /*
- * The ids of all definitions of the current database.
+ * Whether a version of a row is there or may yet be: it was not made in vain,
+ * and not deleted by anybody who has committed.
+ */
+static bool
+may_be_live(HeapTupleHeader row)
+{
+	if (!HeapTupleHeaderXminCommitted(row) &&
+		TransactionIdDidAbort(HeapTupleHeaderGetRawXmin(row)))
+		return false;
+	if ((row->t_infomask & HEAP_XMAX_INVALID) ||
+		HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask))
+		return true;
+	return !TransactionIdDidCommit(HeapTupleHeaderGetUpdateXid(row));
+}
+
+/*
+ * The ids of all definitions of the current database, also of those that
+ * somebody is just making or dropping.
  */
 static HTAB *
 read_ids(PlatNamedKind *kind)
@@ -403,14 +426,14 @@ read_ids(PlatNamedKind *kind)
 	HTAB	   *ids = hash_create("ids", 256, &control,
 								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	Relation	rel = table_open(plat_our_table(kind->table), AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
 	HeapTuple	row;
 	Datum		id;
 
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		if (plat_column(rel, row, "id", &id))
+	while ((row = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		if (may_be_live(row->t_data) && plat_column(rel, row, "id", &id))
 			(void) hash_search(ids, DatumGetUUIDP(id), HASH_ENTER, NULL);
-	systable_endscan(scan);
+	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return ids;
 }
@@ -451,19 +474,27 @@ take_away(PlatNamedKind *kind, const SharedOwner *owner)
 }
 
 /*
- * Take the entries from all things that are gone.  One that a transaction has
- * just made, and not committed, counts as gone, too; it begins anew.
+ * Take the entries from all things that are gone.  The owners are looked at
+ * first, so that nobody is missed among the ids who was there by then.  Not
+ * again within a second for a table that has not changed.
  */
 static void
 sweep(PlatNamedKind *kind)
 {
 	int			count = kind->directory->count;
-	SharedOwner *owners = palloc(count * sizeof(SharedOwner));
-	HTAB	   *ids = read_ids(kind);
+	SharedOwner *owners;
+	HTAB	   *ids;
 
+	if (kind->swept_generation == kind->generation &&
+		plat_clock() - kind->swept_at < PLAT_SECOND)
+		return;
+	kind->swept_generation = kind->generation;
+	kind->swept_at = plat_clock();
+	owners = palloc(count * sizeof(SharedOwner));
 	LWLockAcquire(&kind->directory->lock, LW_SHARED);
 	memcpy(owners, kind->directory->owners, count * sizeof(SharedOwner));
 	LWLockRelease(&kind->directory->lock);
+	ids = read_ids(kind);
 	for (int i = 0; i < count; i++)
 		if (is_gone(&owners[i], ids))
 			take_away(kind, &owners[i]);

@@ -73,6 +73,8 @@ typedef struct PlatNamedKind
 	Oid			relid;
 	uint64		generation;
 	uint64		resets;
+	uint64		swept_generation;	/* of the table at the last sweep */
+	uint64		swept_at;		/* plat_clock() */
 	PlatSharedDirectory *directory;
 } PlatNamedKind;
 

@@ -394,7 +394,7 @@ plat_ring_cascade(PG_FUNCTION_ARGS)
 	HeapTuple	old = trigger->tg_trigtuple;
 	HeapTuple	row = plat_trigger_row(trigger);
 	bool		is_ring = RelationGetRelid(trigger->tg_relation) ==
-		plat_our_table("rings");
+	plat_our_table("rings");
 	bool		is_deleted = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[4];

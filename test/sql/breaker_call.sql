@@ -120,6 +120,7 @@ SELECT platpat.create_breaker('bad', half_open_calls => 65);
 SELECT platpat.create_breaker('bad', success_threshold => -1);
 SELECT platpat.create_breaker('bad', probe_timeout => NULL);
 SELECT platpat.create_breaker('bad', backoff => 0.5);
+SELECT platpat.create_breaker('bad', backoff => NULL);
 SELECT platpat.create_breaker('bad', backoff => 'Infinity');
 SELECT platpat.create_breaker('bad', max_timeout => '1 s');
 SELECT platpat.create_breaker('bad', failure_states => '{08,5}');

@@ -147,6 +147,12 @@ SELECT platpat.bulkhead_call('pay', 'SELECT platpat.acquire_slot(''pay'')');
 SELECT platpat.bulkhead_call('full', 'SELECT 1', '0');
 SELECT count(*) FROM written;
 SELECT * FROM holders;
+-- what the statement takes is its own, and what the call has is not for it to give back
+SELECT platpat.bulkhead_call('keep', 'SELECT platpat.acquire_slot(''keep'') AS got');
+SELECT * FROM holders;
+SELECT platpat.release_slot('keep');
+SELECT platpat.bulkhead_call('keep', 'SELECT platpat.release_slot(''keep'') AS released, in_use FROM pools WHERE bulkhead = ''keep''');
+SELECT * FROM holders;
 
 -- a session has slots of so many bulkheads
 SELECT platpat.create_bulkhead('n' || i, 1) FROM generate_series(1, 9) i;

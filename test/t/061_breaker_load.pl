@@ -193,6 +193,18 @@ like(query($state), qr/^(?:open|half_open)/, 'a failure that comes then is one o
 $one->ask('COMMIT');
 query(q(SELECT platpat.alter_breaker('two', half_open_calls => 1)));
 
+# Many probes of one transaction, each too late: it remembers the last.
+query(q(SELECT platpat.create_breaker('late', 1, '1 us', probe_timeout => '1 us'), platpat.record_failure('late')));
+$one->ask('BEGIN');
+my $memory = q(SELECT sum(total_bytes) FROM pg_backend_memory_contexts);
+my $session = PlatSession->of($node, 'postgres');
+$session->ask(q(BEGIN; SELECT count(platpat.allow_call('late')) FROM generate_series(1, 1000)));
+my $before_bytes = $session->ask($memory);
+$session->ask(q(SELECT count(platpat.allow_call('late')) FROM generate_series(1, 50000)));
+cmp_ok($session->ask($memory) - $before_bytes, '<', 1_000_000, 'probes that are over take no memory');
+$session->quit;
+$one->ask('COMMIT');
+
 # Disconnect and termination before the commit fail a probe.
 for my $end (qw(quit terminate))
 {
@@ -231,6 +243,14 @@ is($latin->ask(q(SET client_encoding = 'LATIN1'; SET client_min_messages = 'log'
 	'latin', 'changes are not for the client to read');
 is($latin->ask(q(SELECT platpat.record_failure(U&'\0434\043E\0441\0442\0430\0432\043A\0430'))), '', 'nor are those of a call');
 
+# A statement that is cancelled by its timeout before it has begun, because it
+# waits for a lock, has failed, too.
+query(q(SELECT platpat.create_breaker('blocked', 1, '1 day'); CREATE TABLE locked (id int); GRANT ALL ON locked TO app));
+$one->ask('BEGIN; LOCK TABLE locked');
+is($caller->ask(q(SET statement_timeout = '50 ms'; SELECT platpat.breaker_call('blocked', 'SELECT * FROM locked'))), 'ERROR 57014', 'a statement waits for a lock for too long');
+is(query(q(SELECT platpat.breaker_state('blocked'))), 'open', 'which is a failure');
+$one->ask('ROLLBACK');
+
 # What becomes of it is in the log, and on a channel if there is one.
 my $log = slurp_file($node->logfile);
 like($log, qr/LOG:  breaker "two" went from closed to open\n.*DETAIL:  There were too many failures\./, 'the log tells why it opened');
@@ -258,6 +278,18 @@ unlike($listener->ask('SELECT 1'), qr/call told/, 'once');
 query(q(SELECT platpat.force_breaker('call told', 'auto')));
 $one->ask(q(BEGIN; SELECT platpat.allow_call('call told'); COMMIT));
 like($listener->ask('SELECT 1'), qr/"breaker": "call told", "state": "closed"/, 'closing it is news, too');
+# once, whatever else the transaction rolls back
+query(q(SELECT platpat.create_breaker('once', 1, '1 day')));
+$one->ask(q(BEGIN; SELECT platpat.record_failure('once'); SAVEPOINT a; ROLLBACK TO a; COMMIT));
+like($listener->ask('SELECT 1'), qr/"breaker": "once", "state": "open"/, 'a rollback to a savepoint after it does not undo the notification');
+$one->ask(q(SELECT platpat.allow_call('once')));
+unlike($listener->ask('SELECT 1'), qr/"once"/, 'nor is it sent again');
+query(q(SELECT platpat.force_breaker('once', 'auto')));
+$listener->ask('SELECT 1');
+$one->ask(q(BEGIN; SAVEPOINT a; SELECT platpat.record_failure('once'); ROLLBACK TO a; COMMIT));
+unlike($listener->ask('SELECT 1'), qr/"once"/, 'one of a savepoint that is rolled back is undone');
+$one->ask(q(SELECT platpat.allow_call('once')));
+like($listener->ask('SELECT 1'), qr/"breaker": "once", "state": "open"/, 'and sent by the next');
 # who aborts cannot send anything, so the next one does
 query(q(SELECT platpat.force_breaker('told', 'auto'), platpat.alter_breaker('told', timeout => '1 us')));
 query(q(SELECT platpat.record_failure('told'), platpat.breaker_state('told')));

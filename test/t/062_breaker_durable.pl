@@ -111,6 +111,23 @@ $node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset
 $node->poll_query_until('postgres', 'SELECT true');
 is(query(q(SELECT openings, probes FROM platpat.stat_breakers WHERE breaker = 'dies')), '2|0', 'a killed probe has failed');
 
+# One that has succeeded has not, though there is no change of state to write.
+query(q(SELECT platpat.create_breaker('lives', 1, '1 ms', success_threshold => 3, probe_timeout => '1 day'); SELECT platpat.record_failure('lives')));
+$node->poll_query_until('postgres', q(SELECT platpat.breaker_state('lives') = 'half_open'));
+$before = inode();
+query(q(SELECT platpat.allow_call('lives')));
+wait_for_file($before);
+$before = inode();
+query(q(SELECT platpat.record_success('lives')));
+wait_for_file($before);
+$session = PlatSession->of($node, 'postgres');
+$pid = $session->ask('SELECT pg_backend_pid()');
+$offset = -s $node->logfile;
+kill 'KILL', $pid;
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
+$node->poll_query_until('postgres', 'SELECT true');
+is(query(q(SELECT state, openings FROM platpat.stat_breakers WHERE breaker = 'lives')), 'half_open|1', 'a probe that is over does not fail with a crash');
+
 # A spoiled file is put aside.
 $node->stop;
 my $file = $node->data_dir . '/pg_stat/platpat_breaker.stat';
@@ -181,6 +198,19 @@ $node->safe_psql('gone', q(SELECT platpat.force_breaker('g', 'open')));
 query('DROP DATABASE gone');
 query(q(SELECT platpat.create_breaker('f')));
 is(query(q(SELECT platpat.allow_call('f'))), 't', 'those of a dropped database give way');
+query(q(SELECT platpat.drop_breaker(breaker) FROM platpat.breakers));
+# whoever drops one and does not commit takes nothing from it, nor does one who
+# makes one lose it to a session that does not see it yet
+query(q(SELECT platpat.create_breaker('v' || i, 1, '1 day'), platpat.record_failure('v' || i) FROM generate_series(1, 16) i));
+query(q(SELECT platpat.create_breaker('other')));
+refused_as($node, 'postgres', q(BEGIN; SELECT platpat.drop_breaker('v1'); SELECT platpat.allow_call('other'); ROLLBACK), '54000', 'a drop that is not committed makes no room');
+is(query(q(SELECT platpat.breaker_state('v1'))), 'open', 'and takes nothing away');
+query(q(SELECT platpat.drop_breaker('v1')));
+my $maker = PlatSession->of($node, 'postgres');
+$maker->ask(q(BEGIN; SELECT platpat.create_breaker('fresh'), platpat.force_breaker('fresh', 'open')));
+refused_as($node, 'postgres', q(SELECT platpat.allow_call('other')), '54000', 'one that is just being made keeps its place');
+$maker->ask('COMMIT');
+is(query(q(SELECT platpat.breaker_state('fresh'))), 'open', 'and its state');
 query(q(SELECT platpat.drop_breaker(breaker) FROM platpat.breakers));
 # a window remembers, too
 query(q(SELECT platpat.create_breaker('w', 2, '1 day', failure_window => '1 hour'), platpat.record_failure('w'), platpat.record_success('w')));

@@ -62,6 +62,17 @@ is($waiter->answer, 't', 'a slot is noticed while the table is locked');
 $locker->ask('ROLLBACK');
 $waiter->ask(q(SELECT platpat.release_slot('one')));
 
+# The same for its index.
+$holder->ask(q(SELECT platpat.acquire_slot('one')));
+$waiter->tell(q(SELECT platpat.acquire_slot('one', '10 min')));
+wait_until_waiting();
+$locker->ask('BEGIN; REINDEX INDEX platpat.bulkheads_pkey');
+$locker->ask('SELECT pg_sleep(1.5)');
+$holder->ask(q(SELECT platpat.release_slot('one')));
+is($waiter->answer, 't', 'and while its index is');
+$locker->ask('ROLLBACK');
+$waiter->ask(q(SELECT platpat.release_slot('one')));
+
 # A smaller bulkhead drains from the very commit on, whoever leaves next.
 query(q(SELECT platpat.create_bulkhead('drain', 3, 10)));
 my @holders = map { PlatSession->of($node, 'postgres') } 1 .. 2;
