@@ -8,6 +8,7 @@ use PlatTest;
 use PlatSession;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes;
 
 my $charge = q(SELECT platpat.set_tenant('%s', false);
 	SELECT count(*) FILTER (WHERE platpat.allow_tenant_request())
@@ -36,18 +37,27 @@ sub stat_file
 	return $node->data_dir . '/pg_stat/platpat_limit.stat';
 }
 
+# What tells one writing of a file from another: numbers of inodes come again,
+# and times may be the same.
+sub writing
+{
+	my ($file) = @_;
+
+	return join ' ', map { $_ // 0 } (Time::HiRes::stat($file))[ 1, 7, 9 ];
+}
+
 # Wait until the worker has written the file once more than now.
 sub wait_for_flush
 {
 	my ($node) = @_;
 	my $file = stat_file($node);
-	my $before = (stat $file)[1] // 0;
+	my $before = writing($file);
 
-	# a new use makes the file differ, and each writing makes a new inode
+	# a new use makes the file differ
 	charge($node, 'flush', 1);
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		return if ((stat $file)[1] // 0) != $before;
+		return if writing($file) ne $before;
 		select undef, undef, undef, 0.1;
 	}
 	die "nothing was written to $file";
@@ -88,10 +98,10 @@ sub wait_for_quiet
 
 	for (1 .. $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my $before = (stat stat_file($node))[1] // 0;
+		my $before = writing(stat_file($node));
 		charge($node, 'flush', 1);
 		sleep 1;
-		$quiet = ((stat stat_file($node))[1] // 0) == $before ? $quiet + 1 : 0;
+		$quiet = writing(stat_file($node)) eq $before ? $quiet + 1 : 0;
 		return if $quiet == 2;
 	}
 	die 'the worker goes on writing';

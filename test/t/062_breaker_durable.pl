@@ -9,6 +9,7 @@ use PlatTest;
 use PlatSession;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes;
 
 my $node = new_node('breakers', init => [ allows_streaming => 1 ], conf => q(
 restart_after_crash = on
@@ -32,11 +33,27 @@ sub states
 		FROM platpat.stat_breakers WHERE state <> 'closed' OR forced), $on);
 }
 
-# Wait until the file has been written since a moment, given as its inode.
-sub inode
+# What tells one writing of the file from another: numbers of inodes come again,
+# and times may be the same.
+sub writing
 {
-	return (stat $node->data_dir . '/pg_stat/platpat_breaker.stat')[1] // 0;
+	return join ' ', map { $_ // 0 } (Time::HiRes::stat($node->data_dir . '/pg_stat/platpat_breaker.stat'))[ 1, 7, 9 ];
 }
+
+# The same when nothing is left to be written.
+sub settled
+{
+	my $last = '';
+
+	until ($last eq writing())
+	{
+		$last = writing();
+		select undef, undef, undef, 0.3;
+	}
+	return $last;
+}
+
+# Wait until the file has been written since a moment, as these told it.
 
 sub wait_for_file
 {
@@ -44,7 +61,7 @@ sub wait_for_file
 
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		return if inode() != $before;
+		return if writing() ne $before;
 		select undef, undef, undef, 0.1;
 	}
 	die 'the file is not written';
@@ -80,7 +97,7 @@ for my $end (qw(fast immediate))
 }
 
 # A crash keeps what the worker has seen, which changes wake.
-my $before = inode();
+my $before = settled();
 query(q(SELECT platpat.record_failure('shut')));
 wait_for_file($before);
 my $session = PlatSession->of($node, 'postgres');
@@ -90,7 +107,7 @@ kill 'KILL', $pid;
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
 $node->poll_query_until('postgres', 'SELECT true');
 like(states(), qr/open open, .*shut open$/, 'the crash of a session loses nothing');
-$before = inode();
+$before = settled();
 query(q(SELECT platpat.force_breaker('shut', 'auto')));
 wait_for_file($before);
 die_and_start($node);
@@ -100,7 +117,7 @@ is(query(q(SELECT transitions, openings, last_recovery > '0' FROM platpat.stat_b
 # The death of a probe is a failure of what is called.
 query(q(SELECT platpat.create_breaker('dies', 1, '1 ms', backoff => 1000, max_timeout => '1 hour', probe_timeout => '1 day'); SELECT platpat.record_failure('dies')));
 $node->poll_query_until('postgres', q(SELECT platpat.breaker_state('dies') = 'half_open'));
-$before = inode();
+$before = settled();
 $session = PlatSession->of($node, 'postgres');
 $pid = $session->ask('SELECT pg_backend_pid()');
 $session->ask(q(BEGIN; SELECT platpat.allow_call('dies')));
@@ -114,10 +131,10 @@ is(query(q(SELECT openings, probes FROM platpat.stat_breakers WHERE breaker = 'd
 # One that has succeeded has not, though there is no change of state to write.
 query(q(SELECT platpat.create_breaker('lives', 1, '1 ms', success_threshold => 3, probe_timeout => '1 day'); SELECT platpat.record_failure('lives')));
 $node->poll_query_until('postgres', q(SELECT platpat.breaker_state('lives') = 'half_open'));
-$before = inode();
+$before = settled();
 query(q(SELECT platpat.allow_call('lives')));
 wait_for_file($before);
-$before = inode();
+$before = settled();
 query(q(SELECT platpat.record_success('lives')));
 wait_for_file($before);
 $session = PlatSession->of($node, 'postgres');
