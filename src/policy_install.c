@@ -246,8 +246,14 @@ has_nulls(const PlatTable *table, const char *column, bool keep_nulls)
 	int64		count = 0;
 
 	foreach(cell, tree)
-		count += plat_policy_count_nulls(lfirst_oid(cell),
-										 get_attnum(lfirst_oid(cell), column));
+	{
+		Oid			relid = lfirst_oid(cell);
+
+		/* A child may be another's, whose rows are not to be counted. */
+		if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
+		count += plat_policy_count_nulls(relid, get_attnum(relid, column));
+	}
 	if (count == 0)
 		return false;
 	ereport(keep_nulls ? WARNING : ERROR,

@@ -95,6 +95,15 @@ SELECT action, statement FROM platpat.protect('shop.members') WHERE action = 'dr
 SELECT action FROM platpat.protect('shop.members');
 RESET ROLE;
 
+-- rows of a child that is another's are not counted for the owner of its parent
+CREATE TABLE att.family (tenant_id text, n int);
+CREATE TABLE att.child () INHERITS (att.family);
+ALTER TABLE att.family OWNER TO regress_owner;
+INSERT INTO att.child VALUES (NULL, 1), (NULL, 2);
+SET ROLE regress_owner;
+SELECT count(*) FROM platpat.protect('att.family');
+RESET ROLE;
+
 -- a policy of our name on another table holds up nobody
 SET client_min_messages = warning;
 DROP SCHEMA shop CASCADE;
