@@ -27,53 +27,10 @@
 #include "postgres.h"
 
 #include "bulkhead_core.h"
-
-/* PostgreSQL's own are in the server. */
-#undef printf
-#undef snprintf
-#undef vsnprintf
+#include "tap.h"
 
 /* Most who can wait in any test. */
 #define PEOPLE 24
-
-static int	tests = 0;
-static int	failures = 0;
-
-/*
- * One assertion. The details describe the first failure.
- */
-static void
-check(bool passed, const char *name, const char *details)
-{
-	tests++;
-	printf("%sok %d - %s\n", passed ? "" : "not ", tests, name);
-	if (!passed)
-	{
-		failures++;
-		printf("# %s\n", details);
-	}
-}
-
-/*
- * Random numbers that are the same everywhere: splitmix64.
- */
-static uint64 seed;
-
-static uint64
-any(void)
-{
-	uint64		z = (seed += UINT64CONST(0x9E3779B97F4A7C15));
-
-	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
-	return z ^ (z >> 31);
-}
-
-static int
-below(int limit)
-{
-	return (int) (any() % (uint64) limit);
-}
 
 /* ----------------------------------------------------------------- model */
 
@@ -223,13 +180,16 @@ static struct
 	long		from_middle;
 } seen;
 
-/* The first fault, with the events that led there. */
-static char fault[1000];
+/* The events that led to what is compared. */
 static const Event *history;
 static int	nhistory;
 
+/*
+ * One comparison of code and model: the first that fails is told with its
+ * events.
+ */
 static void
-expect(bool passed, const char *what)
+agree(bool passed, const char *what)
 {
 	static const char *const names[] = {
 		"ask", "leave", "cancel", "resize", "reserve", "requeue"
@@ -269,18 +229,18 @@ compare_row(const Pair *pair, int class)
 	int			forth = pair->core.first[class];
 	int			back = pair->core.last[class];
 
-	expect(pair->core.in_use[class] == pair->model.seated[class], "slots in use");
-	expect(pair->core.waiting[class] == row->count, "number of those who wait");
+	agree(pair->core.in_use[class] == pair->model.seated[class], "slots in use");
+	agree(pair->core.waiting[class] == row->count, "number of those who wait");
 	for (int i = 0; i < row->count; i++)
 	{
-		expect(forth == row->people[i], "queue from its head");
-		expect(back == row->people[row->count - 1 - i], "queue from its end");
+		agree(forth == row->people[i], "queue from its head");
+		agree(back == row->people[row->count - 1 - i], "queue from its end");
 		if (fault[0])
 			return;
 		forth = pair->links[forth].next;
 		back = pair->links[back].previous;
 	}
-	expect(forth == PLAT_NOBODY && back == PLAT_NOBODY, "ends of the queue");
+	agree(forth == PLAT_NOBODY && back == PLAT_NOBODY, "ends of the queue");
 }
 
 /*
@@ -289,21 +249,21 @@ compare_row(const Pair *pair, int class)
 static void
 compare(const Pair *pair)
 {
-	expect(plat_bulkhead_in_use(&pair->core) == seats_taken(&pair->model),
+	agree(plat_bulkhead_in_use(&pair->core) == seats_taken(&pair->model),
 		   "slots in use of all classes");
-	expect(plat_bulkhead_waiting(&pair->core) == people_waiting(&pair->model),
+	agree(plat_bulkhead_waiting(&pair->core) == people_waiting(&pair->model),
 		   "waiting of all classes");
 	for (int class = 0; class < PLAT_CLASSES && !fault[0]; class++)
 	{
 		bool		admits = plat_bulkhead_admits(&pair->core, class);
 
 		compare_row(pair, class);
-		expect(pair->core.in_use[class] >= 0 && pair->core.waiting[class] >= 0,
+		agree(pair->core.in_use[class] >= 0 && pair->core.waiting[class] >= 0,
 			   "a number below 0");
-		expect(admits == has_seat(&pair->model, class), "who would be admitted");
-		expect(plat_bulkhead_kept_from(&pair->core, class) == kept_seats(&pair->model, class),
+		agree(admits == has_seat(&pair->model, class), "who would be admitted");
+		agree(plat_bulkhead_kept_from(&pair->core, class) == kept_seats(&pair->model, class),
 			   "what is reserved for others");
-		expect(!admits || pair->core.waiting[class] == 0,
+		agree(!admits || pair->core.waiting[class] == 0,
 			   "somebody waits who could be admitted");
 		if (pair->model.rows[class].count > 0 &&
 			seats_taken(&pair->model) < pair->model.size)
@@ -322,10 +282,10 @@ ask(Pair *pair, int class)
 		people_waiting(model) < model->queue ? PLAT_MAY_WAIT : PLAT_QUEUE_FULL;
 	int			who = 0;
 
-	expect(plat_bulkhead_ask(&pair->core, class) == expected, "answer");
+	agree(plat_bulkhead_ask(&pair->core, class) == expected, "answer");
 	if (expected == PLAT_GOT_SLOT)
 	{
-		expect(model->rows[class].count == 0, "somebody got ahead of who waits");
+		agree(model->rows[class].count == 0, "somebody got ahead of who waits");
 		model->seated[class]++;
 	}
 	else if (expected == PLAT_QUEUE_FULL)
@@ -365,10 +325,10 @@ hand_on(Pair *pair)
 	do
 	{
 		who = plat_bulkhead_next(&pair->core, pair->links);
-		expect(who == seat_next(&pair->model), "who is let in");
+		agree(who == seat_next(&pair->model), "who is let in");
 		if (who == PLAT_NOBODY || fault[0])
 			return;
-		expect(!is_full, "somebody was let in where there was no room");
+		agree(!is_full, "somebody was let in where there was no room");
 		is_full = seats_taken(&pair->model) >= pair->model.size;
 		pair->waits &= ~(1u << who);
 		seen.let_in++;
@@ -437,9 +397,9 @@ happen(Pair *pair, Event event)
 		before = excess(model);
 	hand_on(pair);
 	compare(pair);
-	expect(plat_bulkhead_in_use(&pair->core) <= Max(taken, model->size),
+	agree(plat_bulkhead_in_use(&pair->core) <= Max(taken, model->size),
 		   "more in use than there are slots");
-	expect(excess(model) <= before, "a reserve was used by another class");
+	agree(excess(model) <= before, "a reserve was used by another class");
 }
 
 /* ---------------------------------------------------------- all sequences */

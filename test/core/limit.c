@@ -13,11 +13,7 @@
 #include <math.h>
 
 #include "limit_core.h"
-
-/* PostgreSQL's own are in the server. */
-#undef printf
-#undef snprintf
-#undef vsnprintf
+#include "tap.h"
 
 #define SECOND UINT64CONST(1000000000)
 #define HOUR (3600 * SECOND)
@@ -37,77 +33,11 @@ static const PlatRate rates[] = {
 	{1e9, 1e9, 1e9}, {1, 5, 1}, {2.5, 4, 777777.7}
 };
 
-static int	tests = 0;
-static int	failures = 0;
-
-/*
- * One assertion. The arguments after name describe the first failure.
- */
-static void
-check(bool passed, const char *name, const char *details)
-{
-	tests++;
-	printf("%sok %d - %s\n", passed ? "" : "not ", tests, name);
-	if (!passed)
-	{
-		failures++;
-		printf("# %s\n", details);
-	}
-}
-
-/* The first failure of a group of comparisons. */
-static char fault[400];
-
-static void
-expect(bool passed, const char *format,...)
-{
-	va_list		args;
-
-	if (passed || fault[0])
-		return;
-	va_start(args, format);
-	vsnprintf(fault, sizeof(fault), format, args);
-	va_end(args);
-}
-
-static void
-begin(void)
-{
-	fault[0] = '\0';
-}
-
-static void
-end(const char *name)
-{
-	check(fault[0] == '\0', name, fault);
-}
-
-/*
- * Random numbers that are the same everywhere: splitmix64.
- */
-static uint64 seed;
-
-static uint64
-any(void)
-{
-	uint64		z = (seed += UINT64CONST(0x9E3779B97F4A7C15));
-
-	z = (z ^ (z >> 30)) * UINT64CONST(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64CONST(0x94D049BB133111EB);
-	return z ^ (z >> 31);
-}
-
 /* In [0, 1). */
 static double
 fraction(void)
 {
 	return (double) (any() >> 11) / 9007199254740992.0;
-}
-
-static uint64
-below(uint64 limit)
-{
-	return limit == 0 ? 0 : any() % limit;
 }
 
 /*

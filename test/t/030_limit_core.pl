@@ -1,53 +1,13 @@
-# The arithmetic of limits with clocks of its own: test/core/limit.c, compiled
-# together with src/limit_core.c and nothing else, says how it went.
+# The arithmetic of limits with clocks of its own: test/core/limit.c,
+# compiled together with src/limit_core.c and nothing else, says how it went.
 use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use IPC::Run;
 use PlatTest;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($include) = run_command([ $ENV{PG_CONFIG} // 'pg_config', '--includedir-server' ]);
-my ($cppflags) = run_command([ $ENV{PG_CONFIG} // 'pg_config', '--cppflags' ]);
-my $program = PostgreSQL::Test::Utils::tempdir() . '/limit';
-
-# compile($program, @more): whether it can be, with what the compiler said.
-sub compile
-{
-	my (@more) = @_;
-	my $said = '';
-	my $ok = IPC::Run::run(
-		[
-			'cc', '-O2', '-Wall', '-Werror', split(' ', $cppflags), "-I$include", '-I' . tree('src'), @more,
-			tree('test/core/limit.c'), tree('src/limit_core.c'), '-o', $program, '-lm'
-		],
-		'<', \undef, '>', \$said, '2>&1');
-	return ($ok, $said);
-}
-
-# Undefined behaviour ends the program where the compiler can see to it.
-my ($ok, $said) = compile('-fsanitize=undefined', '-fno-sanitize-recover=undefined');
-($ok, $said) = compile() if !$ok;
-ok($ok, 'limit_core.c needs nothing but itself') or BAIL_OUT($said);
-
 # What was found with one seed stays found: seeds are fixed.
-for my $seed (1, 20260310)
-{
-	my ($out, $err) = ('', '');
-	my $passed = IPC::Run::run([ $program, $seed ], '<', \undef, '>', \$out, '2>', \$err);
-	my ($plan) = $out =~ /^1\.\.(\d+)$/m;
-	my $done = 0;
-
-	while ($out =~ /^(not )?ok \d+ - (.*)\n((?:# .*\n)*)/mg)
-	{
-		my ($failed, $name, $details) = ($1, $2, $3);
-		ok(!$failed, "seed $seed: $name") or diag($details);
-		$done++;
-	}
-	is($done, $plan // 'none', "seed $seed: all was tried");
-	ok($passed && $err eq '', "seed $seed: to the end") or diag($err);
-}
+test_core('limit', [ 'seed 1', 1 ], [ 'seed 20260310', 20260310 ]);
 
 done_testing();

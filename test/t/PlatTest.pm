@@ -9,11 +9,12 @@ use strict;
 use warnings;
 use Exporter 'import';
 use FindBin;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_node tree library run_as value_as refused_as none die_and_start);
+our @EXPORT = qw(new_node tree library run_as value_as refused_as none die_and_start test_core);
 
 # new_node($name, preload => 1, extension => 1, init => [], conf => '')
 # A running node; preload and extension may be switched off, init goes to
@@ -119,6 +120,50 @@ sub die_and_start
 	# Where nobody reaps orphans the number of the dead postmaster stays taken.
 	unlink "$data/postmaster.pid", glob $node->host . '/.s.PGSQL.*.lock';
 	$node->start;
+	return;
+}
+
+# test_core($name, @runs): the assertions of test/core/$name.c, compiled together
+# with src/${name}_core.c and nothing else.  Each run is [what it is, its
+# arguments].  Undefined behaviour ends the program where the compiler can see to
+# it.
+sub test_core
+{
+	my ($name, @runs) = @_;
+	my ($include) = run_command([ $ENV{PG_CONFIG} // 'pg_config', '--includedir-server' ]);
+	my ($cppflags) = run_command([ $ENV{PG_CONFIG} // 'pg_config', '--cppflags' ]);
+	my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
+	my ($ok, $said);
+
+	for my $checks ([ '-fsanitize=undefined,float-cast-overflow', '-fno-sanitize-recover=all' ], [])
+	{
+		last if $ok;
+		$said = '';
+		$ok = IPC::Run::run(
+			[
+				'cc', '-O2', '-Wall', '-Werror', split(' ', $cppflags), "-I$include", '-I' . tree('src'), @$checks,
+				tree("test/core/$name.c"), tree("src/${name}_core.c"), '-o', $program, '-lm'
+			],
+			'<', \undef, '>', \$said, '2>&1');
+	}
+	ok($ok, "${name}_core.c needs nothing but itself") or BAIL_OUT($said);
+	for my $run (@runs)
+	{
+		my ($what, @arguments) = @$run;
+		my ($out, $err) = ('', '');
+		my $passed = IPC::Run::run([ $program, @arguments ], '<', \undef, '>', \$out, '2>', \$err);
+		my ($plan) = $out =~ /^1\.\.(\d+)$/m;
+		my $done = 0;
+
+		while ($out =~ /^(not )?ok \d+ - (.*)\n((?:# .*\n)*)/mg)
+		{
+			my ($failed, $assertion, $details) = ($1, $2, $3);
+			ok(!$failed, "$what: $assertion") or diag($details);
+			$done++;
+		}
+		is($done, $plan // 'none', "$what: all was tried");
+		ok($passed && $err eq '', "$what: to the end") or diag($err);
+	}
 	return;
 }
 
