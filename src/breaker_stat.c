@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -185,21 +184,17 @@ plat_breaker_stats(PG_FUNCTION_ARGS)
 }
 
 /*
- * Add a metric of a breaker, with one more label unless that is NULL.
+ * Add a metric of a breaker, with a label for the result unless that is NULL.
  */
 static void
 put_metric(PlatMetrics *metrics, const char *name, const char *breaker,
-		   const char *label, const char *type, double value, const char *help)
+		   const char *result, const char *type, double value,
+		   const char *help)
 {
-	StringInfoData labels;
-
-	initStringInfo(&labels);
-	appendStringInfoString(&labels, "{\"breaker\": ");
-	escape_json(&labels, breaker);
-	if (label)
-		appendStringInfo(&labels, ", \"result\": \"%s\"", label);
-	appendStringInfoChar(&labels, '}');
-	plat_put_metric(metrics, name, labels.data, type, value, help);
+	plat_put_metric(metrics, name,
+					plat_metric_labels("breaker", breaker,
+									   result ? "result" : NULL, result),
+					type, value, help);
 }
 
 static void

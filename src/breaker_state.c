@@ -24,10 +24,10 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "array.h"
 #include "breaker.h"
 #include "clock.h"
 #include "worker.h"
@@ -379,13 +379,7 @@ plat_breaker_lock_hard(PlatBreakerDefinition *definition, PlatBreakerMoves *move
 static void
 reserve_lease(void)
 {
-	if (nleases < max_leases)
-		return;
-	if (leases == NULL)
-		leases = MemoryContextAlloc(TopMemoryContext, 8 * sizeof(Lease));
-	else
-		leases = repalloc(leases, 2 * max_leases * sizeof(Lease));
-	max_leases = max_leases == 0 ? 8 : 2 * max_leases;
+	leases = plat_array_reserve(leases, nleases, &max_leases, sizeof(Lease));
 }
 
 /*

@@ -11,9 +11,9 @@
 
 #include "access/xact.h"
 #include "storage/ipc.h"
-#include "utils/memutils.h"
 
 #include "compat.h"
+#include "array.h"
 #include "bulkhead.h"
 
 /* What this backend's places are for: slots that it has. */
@@ -78,15 +78,8 @@ find_free_place(void)
 static void
 reserve_acquisition(void)
 {
-	if (nacquisitions < max_acquisitions)
-		return;
-	if (acquisitions == NULL)
-		acquisitions = MemoryContextAlloc(TopMemoryContext,
-										  8 * sizeof(Acquisition));
-	else
-		acquisitions = repalloc(acquisitions,
-								2 * max_acquisitions * sizeof(Acquisition));
-	max_acquisitions = max_acquisitions == 0 ? 8 : 2 * max_acquisitions;
+	acquisitions = plat_array_reserve(acquisitions, nacquisitions,
+									  &max_acquisitions, sizeof(Acquisition));
 }
 
 /*

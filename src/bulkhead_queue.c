@@ -22,11 +22,11 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/json.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
+#include "array.h"
 #include "bulkhead.h"
 #include "clock.h"
 #include "shmem.h"
@@ -334,12 +334,8 @@ plat_bulkhead_note_rules(const PlatBulkheadDefinition *definition)
 {
 	if (!plat_shmem_attach())
 		return;
-	if (changes == NULL)
-		changes = MemoryContextAlloc(TopMemoryContext, 8 * sizeof(Change));
-	else if (nchanges == max_changes)
-		changes = repalloc(changes, 2 * max_changes * sizeof(Change));
-	if (nchanges == max_changes)
-		max_changes = max_changes == 0 ? 8 : 2 * max_changes;
+	changes = plat_array_reserve(changes, nchanges, &max_changes,
+								 sizeof(Change));
 	changes[nchanges++] = (Change)
 	{
 		definition->head.id, definition->rules, GetCurrentTransactionNestLevel()

@@ -13,7 +13,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -29,8 +28,7 @@ PG_FUNCTION_INFO_V1(plat_bulkhead_list_places);
 typedef struct BulkheadSnapshot
 {
 	const PlatBulkheadDefinition *definition;
-	int32		in_use[PLAT_CLASSES];
-	int32		waiting[PLAT_CLASSES];
+	PlatBulkhead bulkhead;
 	int32		high_water;
 	uint64		acquired;
 	uint64		rejected;
@@ -73,8 +71,7 @@ take_snapshot(PlatBulkheadDefinition *definition)
 	LWLockAcquire(&shared->head.lock, LW_SHARED);
 	if (plat_named_holds(&definition->head))
 	{
-		memcpy(s.in_use, shared->bulkhead.in_use, sizeof(s.in_use));
-		memcpy(s.waiting, shared->bulkhead.waiting, sizeof(s.waiting));
+		s.bulkhead = shared->bulkhead;
 		s.high_water = shared->high_water;
 		s.acquired = shared->acquired;
 		s.rejected = shared->rejected;
@@ -83,12 +80,6 @@ take_snapshot(PlatBulkheadDefinition *definition)
 	}
 	LWLockRelease(&shared->head.lock);
 	return s;
-}
-
-static int32
-sum(const int32 *numbers)
-{
-	return numbers[PLAT_CRITICAL] + numbers[PLAT_STANDARD] + numbers[PLAT_BATCH];
 }
 
 /*
@@ -106,8 +97,8 @@ put_row(PlatNamed *definition, void *arg)
 
 	values[n++] = CStringGetTextDatum(definition->name);
 	values[n++] = Int32GetDatum(s.definition->rules.size);
-	values[n++] = Int32GetDatum(sum(s.in_use));
-	values[n++] = Int32GetDatum(sum(s.waiting));
+	values[n++] = Int32GetDatum(plat_bulkhead_in_use(&s.bulkhead));
+	values[n++] = Int32GetDatum(plat_bulkhead_waiting(&s.bulkhead));
 	values[n++] = Int32GetDatum(s.high_water);
 	values[n++] = Int64GetDatum((int64) s.acquired);
 	values[n++] = Int64GetDatum((int64) s.rejected);
@@ -215,15 +206,9 @@ put_metric(PlatMetrics *metrics, const char *name, const char *bulkhead,
 		   const char *label, const char *value, const char *type,
 		   double number, const char *help)
 {
-	StringInfoData labels;
-
-	initStringInfo(&labels);
-	appendStringInfoString(&labels, "{\"bulkhead\": ");
-	escape_json(&labels, bulkhead);
-	if (label)
-		appendStringInfo(&labels, ", \"%s\": \"%s\"", label, value);
-	appendStringInfoChar(&labels, '}');
-	plat_put_metric(metrics, name, labels.data, type, number, help);
+	plat_put_metric(metrics, name,
+					plat_metric_labels("bulkhead", bulkhead, label, value),
+					type, number, help);
 }
 
 static void
@@ -237,10 +222,10 @@ put_metrics_of(PlatNamed *definition, void *metrics)
 	for (int class = 0; class < PLAT_CLASSES; class++)
 	{
 		put_metric(metrics, "platpat_bulkhead_in_use", name, "class",
-				   plat_class_name(class), "gauge", s.in_use[class],
+				   plat_class_name(class), "gauge", s.bulkhead.in_use[class],
 				   "Slots that are in use.");
 		put_metric(metrics, "platpat_bulkhead_waiting", name, "class",
-				   plat_class_name(class), "gauge", s.waiting[class],
+				   plat_class_name(class), "gauge", s.bulkhead.waiting[class],
 				   "Sessions that wait for a slot.");
 	}
 	put_metric(metrics, "platpat_bulkhead_requests_total", name, "result",

@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 
 #include "compat.h"
@@ -55,6 +56,25 @@ plat_put_metric(PlatMetrics *metrics, const char *name, const char *labels,
 	values[4] = CStringGetTextDatum(help);
 	tuplestore_putvalues(metrics->result->setResult, metrics->result->setDesc,
 						 values, nulls);
+}
+
+/*
+ * The labels of a figure about a thing that users have named: its kind and
+ * name, and one more label unless that is NULL.
+ */
+char *
+plat_metric_labels(const char *kind, const char *name,
+				   const char *label, const char *value)
+{
+	StringInfoData labels;
+
+	initStringInfo(&labels);
+	appendStringInfo(&labels, "{\"%s\": ", kind);
+	escape_json(&labels, name);
+	if (label)
+		appendStringInfo(&labels, ", \"%s\": \"%s\"", label, value);
+	appendStringInfoChar(&labels, '}');
+	return labels.data;
 }
 
 /*
