@@ -11,8 +11,10 @@
 #define PLAT_COMPAT_H
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -25,6 +27,14 @@
 /* 16: VARDATA_ANY and friends moved out of postgres.h. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
+#endif
+
+/*
+ * 15.4: what a DROP DATABASE that was interrupted leaves behind has this
+ * limit of connections.
+ */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB -2
 #endif
 
 /*
@@ -166,6 +176,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	PG_MODULE_MAGIC_EXT(.name = "platpat", .version = PLAT_VERSION)
 #else
 #define PLAT_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 19: a worker may say that it can be ended for the sake of a DROP DATABASE. */
+#ifndef BGWORKER_INTERRUPTIBLE
+#define BGWORKER_INTERRUPTIBLE 0
 #endif
 
 #endif							/* PLAT_COMPAT_H */

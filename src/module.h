@@ -8,6 +8,11 @@
 #ifndef PLAT_MODULE_H
 #define PLAT_MODULE_H
 
+#include <limits.h>
+
+/* What serve returns to be called only when somebody wakes the database. */
+#define PLAT_SERVE_NEVER LONG_MAX
+
 /* Where the rows of metrics() go; see metrics.h. */
 typedef struct PlatMetrics PlatMetrics;
 
@@ -26,8 +31,14 @@ typedef struct PlatMetrics PlatMetrics;
  * crash; it may read files, and must not raise.
  *
  * work does what is due in the background and returns the milliseconds until
- * it wants to be called again; it runs in the worker, without a database, and
- * must not raise.
+ * it wants to be called again; it runs in the launcher, without a database,
+ * and must not raise.
+ *
+ * serve does what is due in the current database, in the database's worker,
+ * outside of a transaction: it starts transactions of its own, each of which
+ * first calls plat_worker_begin().  It returns the milliseconds until it wants
+ * to be called again, 0 for at once, and may raise.  Another session wakes it
+ * with plat_worker_wake_at_commit().
  *
  * discard makes the session new for its next client, after DISCARD ALL.
  *
@@ -44,6 +55,7 @@ typedef struct PlatModule
 	void		(*shmem_adopt) (void *part);
 	void		(*shmem_start) (void);
 	long		(*work) (void);
+	long		(*serve) (void);
 	void		(*discard) (void);
 	void		(*put_metrics) (PlatMetrics *metrics);
 	void		(*reset_stats) (void);

@@ -172,7 +172,8 @@ schema_owner(void)
  *
  * Called first by the install and upgrade scripts.  Refuses a schema that
  * another role owns, who could drop it with everything in it, and a library
- * that is older or newer than the script.
+ * that is older or newer than the script.  A worker looks into the database
+ * when they have committed.
  */
 Datum
 plat_check_install(PG_FUNCTION_ARGS)
@@ -193,6 +194,7 @@ plat_check_install(PG_FUNCTION_ARGS)
 				 errmsg("the loaded library is platpat %s, the SQL script is for %s",
 						PLAT_VERSION, version),
 				 errhint("Install the files of one version, and restart the server if it preloads the library.")));
+	plat_worker_wake_at_commit();
 	PG_RETURN_VOID();
 }
 

@@ -1,17 +1,17 @@
 /*
  * worker.c
- *		The background worker: does what the modules have to do from time to
- *		time.
+ *		The launcher: does what the modules have to do from time to time for
+ *		the whole server, and starts the workers of databases.
  *
- * There is one for the server, if the library is preloaded.  It starts with
- * the postmaster, on a standby as well, and is connected to no database.  It
- * keeps nothing that would be missed: when it is killed the server starts
- * anew, as after the crash of any process, and when it ends it is started
- * again.
+ * There is one for the server, if the library is preloaded.  It starts when
+ * sessions can connect, on a standby as well, and is connected to no database:
+ * it reads shared catalogs only.  It keeps nothing that would be missed: when
+ * it is killed the server starts anew, as after the crash of any process, and
+ * when it ends it is started again.
  *
- * In shared memory it has its process id and its number among the processes,
- * which only it writes, and the modules that want to be called at once, which
- * anybody adds to; all may be read at any time.
+ * In the shared memory of worker_table.c it has its process, which only it
+ * writes, and the modules that want to be called at once, which anybody adds
+ * to; both are atomic.  How databases get workers is told in worker_launch.c.
  */
 #include "postgres.h"
 
@@ -24,59 +24,61 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 
 #include "clock.h"
 #include "compat.h"
-#include "shmem.h"
 #include "worker.h"
+#include "worker_table.h"
 
-/* Seconds until a worker that has ended is started again. */
+/* Seconds until a launcher that has ended is started again. */
 #define RESTART_SECONDS 1
 
-typedef struct PlatSharedWorker
-{
-	pg_atomic_uint32 pid;		/* 0 while there is none */
-	pg_atomic_uint32 number;	/* of the process that is, or was */
-	pg_atomic_uint32 wanted;	/* bits of modules, in their order */
-} PlatSharedWorker;
+int			plat_worker_naptime = 60;
+int			plat_worker_linger = 1000;
+int			plat_worker_most = 2;
+int			plat_worker_statement_timeout = 60000;
 
-static const PlatModule *const *all_modules = NULL;
-static PlatSharedWorker *shared = NULL;
+const PlatModule *const *plat_worker_modules = NULL;
 
 extern PGDLLEXPORT void plat_worker_main(Datum arg);
 
-static Size
-shmem_size(void)
-{
-	return sizeof(PlatSharedWorker);
-}
-
 static void
-shmem_fill(void *part, Size size)
+define_settings(bool preload)
 {
-	PlatSharedWorker *worker = part;
-
-	pg_atomic_init_u32(&worker->pid, 0);
-	pg_atomic_init_u32(&worker->number, 0);
-	pg_atomic_init_u32(&worker->wanted, 0);
-}
-
-static void
-shmem_adopt(void *part)
-{
-	shared = part;
+	DefineCustomIntVariable("platpat.max_workers",
+							"Databases that platpat works in at a time.",
+							"Each takes one of max_worker_processes meanwhile.",
+							&plat_worker_most, 2, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("platpat.worker_linger",
+							"How long the worker of a database stays when there is nothing left to do.",
+							NULL,
+							&plat_worker_linger, 1000, 0, 10000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("platpat.worker_naptime",
+							"The time between two looks for new databases.",
+							NULL,
+							&plat_worker_naptime, 60, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("platpat.worker_statement_timeout",
+							"The longest time that a transaction of a database's worker may take.",
+							"0 for no limit.",
+							&plat_worker_statement_timeout, 60000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 const PlatModule plat_worker_module = {
 	.name = "worker",
-	.shmem_size = shmem_size,
-	.shmem_fill = shmem_fill,
-	.shmem_adopt = shmem_adopt,
+	.define_settings = define_settings,
+	.shmem_size = plat_worker_table_size,
+	.shmem_fill = plat_worker_table_fill,
+	.shmem_adopt = plat_worker_table_adopt,
 };
 
 /*
- * The file that this library was loaded from.  The worker must load the same,
+ * The file that this library was loaded from.  The workers must load the same,
  * and by which name it is found is up to dynamic_library_path.  A path that is
  * longer than a worker's registration can hold is left to be found.
  */
@@ -85,10 +87,28 @@ library_path(void)
 {
 	Dl_info		info;
 
-	if (dladdr(&all_modules, &info) == 0 || info.dli_fname == NULL ||
+	if (dladdr(&plat_worker_modules, &info) == 0 || info.dli_fname == NULL ||
 		strlen(info.dli_fname) >= sizeof(((BackgroundWorker *) NULL)->bgw_library_name))
 		return "$libdir/platpat";
 	return info.dli_fname;
+}
+
+/*
+ * Begin the registration of a worker: its name, its function, and what all of
+ * ours have in common.
+ */
+void
+plat_worker_describe(BackgroundWorker *worker, const char *function,
+					 const char *name)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	strlcpy(worker->bgw_library_name, library_path(),
+			sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
 }
 
 /*
@@ -100,46 +120,40 @@ plat_worker_init(const PlatModule *const *modules)
 {
 	BackgroundWorker worker;
 
-	all_modules = modules;
+	plat_worker_modules = modules;
 	if (IsBinaryUpgrade)
 		return;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	plat_worker_describe(&worker, "plat_worker_main", "platpat launcher");
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = RESTART_SECONDS;
-	strlcpy(worker.bgw_library_name, library_path(),
-			sizeof(worker.bgw_library_name));
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "plat_worker_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "platpat worker");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "platpat worker");
 	RegisterBackgroundWorker(&worker);
 }
 
 /*
- * How the worker is, for status(): a constant.
+ * How the launcher is, for status(): a constant.
  */
 const char *
 plat_worker_state(void)
 {
-	return shared && pg_atomic_read_u32(&shared->pid) != 0 ? "running" :
-		"not running";
+	return plat_workers && pg_atomic_read_u64(&plat_workers->launcher) != 0 ?
+		"running" : "not running";
 }
 
 /*
- * Have the worker call a module at once. Whoever has its place by now is not
- * disturbed by that.
+ * Have the launcher call work of a module at once.
  */
 void
 plat_worker_wake(const PlatModule *module)
 {
 	int			i = 0;
 
-	if (shared == NULL || pg_atomic_read_u32(&shared->pid) == 0)
+	if (plat_workers == NULL ||
+		pg_atomic_read_u64(&plat_workers->launcher) == 0)
 		return;
-	while (all_modules[i] != module)
+	while (plat_worker_modules[i] != module)
 		i++;
-	pg_atomic_fetch_or_u32(&shared->wanted, (uint32) 1 << i);
-	SetLatch(&ProcGlobal->allProcs[pg_atomic_read_u32(&shared->number)].procLatch);
+	pg_atomic_fetch_or_u32(&plat_workers->wanted, (uint32) 1 << i);
+	plat_worker_signal(&plat_workers->launcher);
 }
 
 /*
@@ -150,16 +164,18 @@ static long
 work(bool all)
 {
 	static uint64 due[32];
-	uint32		wanted = pg_atomic_exchange_u32(&shared->wanted, 0);
+	uint32		wanted = pg_atomic_exchange_u32(&plat_workers->wanted, 0);
 	uint64		next = plat_clock() + 60 * PLAT_SECOND;
 	uint64		now;
 
-	for (int i = 0; all_modules[i]; i++)
+	for (int i = 0; plat_worker_modules[i]; i++)
 	{
-		if (all_modules[i]->work == NULL)
+		const PlatModule *module = plat_worker_modules[i];
+
+		if (module->work == NULL)
 			continue;
 		if (all || due[i] <= plat_clock() || (wanted & ((uint32) 1 << i)))
-			due[i] = plat_clock() + (uint64) all_modules[i]->work() * 1000000;
+			due[i] = plat_clock() + (uint64) module->work() * 1000000;
 		next = Min(next, due[i]);
 	}
 	now = plat_clock();
@@ -169,11 +185,28 @@ work(bool all)
 static void
 note_end(int code, Datum arg)
 {
-	pg_atomic_write_u32(&shared->pid, 0);
+	pg_atomic_write_u32(&plat_workers->queued, 0);
+	pg_atomic_write_u64(&plat_workers->launcher, 0);
 }
 
 /*
- * The worker's process. It works once more when it is told to end, and ends
+ * Become a process that can be found, ended and told to read its settings
+ * anew, and that reads shared catalogs. Cancelling makes no sense here.
+ */
+static void
+begin_process(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, SIG_IGN);
+	pg_atomic_write_u64(&plat_workers->launcher, plat_worker_this_process());
+	before_shmem_exit(note_end, (Datum) 0);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+}
+
+/*
+ * The launcher's process. It works once more when it is told to end, and ends
  * with a status that has it started again if the server goes on.
  */
 void
@@ -181,21 +214,16 @@ plat_worker_main(Datum arg)
 {
 	bool		is_new = true;	/* the process, or its settings */
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
-	pg_atomic_write_u32(&shared->number, (uint32) plat_proc_number());
-	pg_write_barrier();
-	pg_atomic_write_u32(&shared->pid, (uint32) MyProcPid);
-	before_shmem_exit(note_end, (Datum) 0);
+	begin_process();
 	while (!ShutdownRequestPending)
 	{
-		long		pause = work(is_new);
+		long		work_pause = work(is_new);
+		long		launch_pause = plat_worker_launch();
 
 		is_new = false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 pause, PG_WAIT_EXTENSION);
+						 Min(work_pause, launch_pause), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

@@ -1,6 +1,9 @@
 /*
  * worker.h
- *		The background worker; see worker.c.
+ *		The background workers: the launcher, and those of the databases.
+ *
+ * See worker.c for the first, worker_database.c for the others, and
+ * worker_table.c for how they are woken.
  */
 #ifndef PLAT_WORKER_H
 #define PLAT_WORKER_H
@@ -10,6 +13,14 @@
 extern const PlatModule plat_worker_module;
 extern void plat_worker_init(const PlatModule *const *modules);
 extern const char *plat_worker_state(void);
+
+/* For work of modules, in the launcher. */
 extern void plat_worker_wake(const PlatModule *module);
+
+/* For serve of modules, in the worker of a database. */
+extern void plat_worker_wake_at_commit(void);
+extern void plat_worker_wake_database(void);
+extern bool plat_worker_begin(void);
+extern void plat_worker_commit(void);
 
 #endif							/* PLAT_WORKER_H */

@@ -274,7 +274,7 @@ def worker():
     for process in glob.glob("/proc/[0-9]*"):
         try:
             with open(process + "/status") as status, open(process + "/cmdline") as command:
-                if parent in status.read() and "platpat worker" in command.read():
+                if parent in status.read() and "platpat launcher" in command.read():
                     return int(process.rpartition("/")[2])
         except OSError:
             pass                                # it has ended

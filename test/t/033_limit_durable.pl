@@ -63,8 +63,7 @@ sub wait_for_flush
 	die "nothing was written to $file";
 }
 
-# The process of the node's worker: it is in no database, so pg_stat_activity
-# does not show it.
+# The process of the node's launcher, which writes the files.
 sub worker_pid
 {
 	my ($node) = @_;
@@ -73,7 +72,7 @@ sub worker_pid
 	for my $process (grep { (readlink("$_/cwd") // '') eq $data } glob '/proc/[0-9]*')
 	{
 		open my $in, '<', "$process/cmdline" or next;
-		return $process =~ s{.*/}{}r if <$in> =~ /platpat worker/;
+		return $process =~ s{.*/}{}r if <$in> =~ /platpat launcher/;
 	}
 	return;
 }
@@ -177,7 +176,7 @@ is($node->safe_psql('postgres', q(SELECT platpat.allow_request('bucket', 1, 1, 1
 is($node->safe_psql('postgres', q(SELECT value FROM platpat.status() WHERE item = 'worker')),
 	'running', 'there is a worker');
 my $worker = worker_pid($node);
-is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'platpat worker')), 0, 'which is in no database, so that DROP DATABASE need not wait for it');
+is($node->safe_psql('postgres', q(SELECT count(datname) FROM pg_stat_activity WHERE backend_type = 'platpat launcher')), 0, 'which is in no database, so that DROP DATABASE need not wait for it');
 kill 'TERM', $worker;
 for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 {
