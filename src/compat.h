@@ -13,6 +13,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
@@ -38,29 +39,37 @@
 #endif
 
 /*
- * 16: one ownership check for every kind of object.  Ours knows relations and
- * schemas only.  Superusers own everything.
+ * 16: one ownership check for every kind of object.  Ours knows relations,
+ * schemas and functions only.  Superusers own everything.
  */
 #if PG_VERSION_NUM < 160000
 static inline bool
 object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 {
-	Assert(classid == RelationRelationId || classid == NamespaceRelationId);
-	return classid == RelationRelationId ?
-		pg_class_ownercheck(objectid, roleid) :
-		pg_namespace_ownercheck(objectid, roleid);
+	if (classid == RelationRelationId)
+		return pg_class_ownercheck(objectid, roleid);
+	if (classid == ProcedureRelationId)
+		return pg_proc_ownercheck(objectid, roleid);
+	Assert(classid == NamespaceRelationId);
+	return pg_namespace_ownercheck(objectid, roleid);
 }
 #endif
 
 /*
  * 16: one privilege check for every kind of object, too.  Whether the current
- * user has CREATE on the schema; never raises for want of it.
+ * user has CREATE on the schema, or EXECUTE on the function; never raises for
+ * want of it.
  */
 #if PG_VERSION_NUM >= 160000
 #define plat_may_create_in(schema) \
 	(object_aclcheck(NamespaceRelationId, (schema), GetUserId(), \
 					 ACL_CREATE) == ACLCHECK_OK)
+#define plat_may_execute(function) \
+	(object_aclcheck(ProcedureRelationId, (function), GetUserId(), \
+					 ACL_EXECUTE) == ACLCHECK_OK)
 #else
+#define plat_may_execute(function) \
+	(pg_proc_aclcheck((function), GetUserId(), ACL_EXECUTE) == ACLCHECK_OK)
 #define plat_may_create_in(schema) \
 	(pg_namespace_aclcheck((schema), GetUserId(), ACL_CREATE) == ACLCHECK_OK)
 #endif
@@ -112,6 +121,33 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #else
 #define plat_proc_number() (MyProc->pgprocno)
 #endif
+
+/* 17: so did the owner of a virtual transaction; no owner is -1 in both. */
+#if PG_VERSION_NUM >= 170000
+#define plat_vxid_owner(vxid) ((vxid).procNumber)
+#else
+#define plat_vxid_owner(vxid) ((vxid).backendId)
+#endif
+
+/*
+ * 17: core can say whether this transaction has a lock of a mode, or of one
+ * that is stronger; late minor releases of older ones can, too.
+ */
+#include "storage/lock.h"
+static inline bool
+plat_locks_relation(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(&tag, mode, true);
+#else
+	while (mode < MaxLockMode && !LockHeldByMe(&tag, mode))
+		mode++;
+	return LockHeldByMe(&tag, mode);
+#endif
+}
 
 /*
  * 17: extensions can name what they wait for.  Before, the only names of

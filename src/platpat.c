@@ -29,6 +29,7 @@
 #include "breaker.h"
 #include "bulkhead.h"
 #include "compat.h"
+#include "event.h"
 #include "limit.h"
 #include "metrics.h"
 #include "module.h"
@@ -54,6 +55,7 @@ static const PlatModule *const modules[] = {
 	&plat_limit_module,
 	&plat_breaker_module,
 	&plat_bulkhead_module,
+	&plat_event_module,
 	&plat_worker_module,
 	NULL
 };

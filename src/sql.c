@@ -110,14 +110,43 @@ plat_sql_query(const char *command, int nargs, Oid *types, Datum *values,
 }
 
 /*
+ * Run a statement as the current user, planning it only the first time;
+ * returns the number of rows.  The search_path is the caller's: the statement
+ * must not leave anything to it.
+ */
+uint64
+plat_sql_execute_saved(PlatSavedPlan *saved, Datum *values, const char *nulls)
+{
+	int			code;
+
+	if (saved->plan == NULL)
+	{
+		int			level = plat_sql_pin();
+		SPIPlanPtr	plan = SPI_prepare(saved->command, saved->nargs,
+									   saved->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "SPI_prepare failed with %s for: %s",
+				 SPI_result_code_string(SPI_result), saved->command);
+		saved->plan = plan;
+		plat_sql_unpin(level);
+	}
+	code = SPI_execute_plan(saved->plan, values, nulls, false, 0);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_plan failed with %s for: %s",
+			 SPI_result_code_string(code), saved->command);
+	return SPI_processed;
+}
+
+/*
  * Become the owner of a table of ours; returns whom to go back to, and the
  * security context in *context. The flag keeps whatever runs meanwhile from
  * changing roles, as in a SECURITY DEFINER function.
  */
-static Oid
-become_owner(const char *table, int *context)
+Oid
+plat_sql_become_owner(Oid table, int *context)
 {
-	Relation	rel = RelationIdGetRelation(plat_our_table(table));
+	Relation	rel = RelationIdGetRelation(table);
 	Oid			owner = rel->rd_rel->relowner;
 	Oid			user;
 
@@ -137,7 +166,7 @@ plat_sql_as_owner(const char *table, const char *command, int nargs,
 				  Oid *types, Datum *values, const char *nulls)
 {
 	int			context;
-	Oid			user = become_owner(table, &context);
+	Oid			user = plat_sql_become_owner(plat_our_table(table), &context);
 	uint64		rows = plat_sql_query(command, nargs, types, values, nulls);
 
 	SetUserIdAndSecContext(user, context);
@@ -153,7 +182,7 @@ plat_sql_read(const char *table, const char *command, int nargs, Oid *types,
 			  Datum *values)
 {
 	int			context;
-	Oid			user = become_owner(table, &context);
+	Oid			user = plat_sql_become_owner(plat_our_table(table), &context);
 	int			level = plat_sql_pin();
 	int			code = SPI_execute_with_args(command, nargs, types, values,
 											 NULL, true, 0);

@@ -8,7 +8,17 @@
 #ifndef PLAT_SQL_H
 #define PLAT_SQL_H
 
+#include "executor/spi.h"
 #include "fmgr.h"
+
+/* A statement that is planned once a session; zero but for what it is. */
+typedef struct PlatSavedPlan
+{
+	const char *command;
+	int			nargs;
+	Oid			types[8];
+	SPIPlanPtr	plan;
+} PlatSavedPlan;
 
 /* sql.c */
 extern Oid	plat_our_table(const char *table);
@@ -17,6 +27,9 @@ extern void plat_sql_unpin(int level);
 extern void plat_sql_run(const char *command);
 extern uint64 plat_sql_query(const char *command, int nargs, Oid *types,
 							 Datum *values, const char *nulls);
+extern Oid	plat_sql_become_owner(Oid table, int *context);
+extern uint64 plat_sql_execute_saved(PlatSavedPlan *saved, Datum *values,
+									 const char *nulls);
 extern uint64 plat_sql_as_owner(const char *table, const char *command,
 								int nargs, Oid *types, Datum *values,
 								const char *nulls);

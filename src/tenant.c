@@ -598,6 +598,44 @@ plat_warn_if_statement_local(FunctionCallInfo fcinfo, const char *what)
 }
 
 /*
+ * Note what the transaction is bound to, to undo plat_tenant_enter() after an
+ * error.
+ */
+void
+plat_tenant_note(PlatTenantScope *scope)
+{
+	scope->locked_in = locked_in;
+	strlcpy(scope->locked_id, locked_id, sizeof(scope->locked_id));
+}
+
+/*
+ * Act for a tenant for a while, whatever the transaction is bound to: for code
+ * of ours that serves one tenant after the other.  What runs meanwhile cannot
+ * become another one.  The caller has opened a nest level of settings, closes
+ * it, and calls plat_tenant_leave() with the scope, after errors as well.
+ * Raises 22023 for what cannot be an id.
+ */
+void
+plat_tenant_enter(const char *id, PlatTenantScope *scope)
+{
+	plat_tenant_note(scope);
+	(void) set_config_option(TENANT_SETTING, id, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	locked_in = plat_current_lxid();
+	strlcpy(locked_id, id, sizeof(locked_id));
+}
+
+/*
+ * Be bound again to what the transaction was bound to before.
+ */
+void
+plat_tenant_leave(const PlatTenantScope *scope)
+{
+	locked_in = scope->locked_in;
+	strlcpy(locked_id, scope->locked_id, sizeof(locked_id));
+}
+
+/*
  * Make value, NULL for SQL NULL, the tenant for the transaction or, if the
  * second argument is false, for the session.  Returns the tenant as stored, a
  * text in the caller's memory context.  All the checks come first, the

@@ -10,11 +10,22 @@
 #include "fmgr.h"
 
 #include "module.h"
+#include "tenant_id.h"
+
+/* What a transaction was bound to, to go back to. */
+typedef struct PlatTenantScope
+{
+	LocalTransactionId locked_in;
+	char		locked_id[PLAT_TENANT_MAX + 1];
+} PlatTenantScope;
 
 /* tenant.c */
 extern const PlatModule plat_tenant_module;
 extern const char *plat_tenant_current(void);
 extern const char *plat_tenant_required(void);
+extern void plat_tenant_note(PlatTenantScope *scope);
+extern void plat_tenant_enter(const char *id, PlatTenantScope *scope);
+extern void plat_tenant_leave(const PlatTenantScope *scope);
 extern void plat_tenant_id_arg(const char *value, char *id);
 extern bool plat_tenant_missing_is_error(void);
 extern void plat_tenant_explain_missing(const char *hint);

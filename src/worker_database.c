@@ -203,6 +203,30 @@ lock_extension(void)
 }
 
 /*
+ * Whether this process is the worker of a database.
+ */
+bool
+plat_worker_is_this(void)
+{
+	return plat_worker_serves;
+}
+
+/*
+ * Give what follows the whole of platpat.worker_statement_timeout: for serve
+ * of modules that go on after an error within a transaction. Does nothing in
+ * other processes.
+ */
+void
+plat_worker_restart_timeout(void)
+{
+	if (!plat_worker_serves)
+		return;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (plat_worker_statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, plat_worker_statement_timeout);
+}
+
+/*
  * Begin a transaction of serve of a module, with a snapshot and bounded by
  * platpat.worker_statement_timeout.  False, and no transaction, if the
  * extension is not there any more, or about to go: serve returns then.
@@ -215,8 +239,7 @@ plat_worker_begin(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "platpat: what is due");
-	if (plat_worker_statement_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, plat_worker_statement_timeout);
+	plat_worker_restart_timeout();
 	extension = lock_extension();
 	if (extension == EXTENSION_READY)
 		PushActiveSnapshot(GetTransactionSnapshot());

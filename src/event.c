@@ -1,0 +1,378 @@
+/*
+ * event.c
+ *		The event log: settings of the module, appending, and what keeps
+ *		others from writing.
+ *
+ * An append locks the log, counts up the version of the thing that the event
+ * is about, and inserts: so the events of one thing have their positions in
+ * the order of their versions, which is that of the commits.  All is done as
+ * the owner of the tables; who may call is a matter of EXECUTE.
+ *
+ * Of this module only the condition variable in event_wait.c is in shared
+ * memory.  What others may see of the log is a matter of locks and snapshots,
+ * see event_read.c.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "tcop/cmdtag.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "config_table.h"
+#include "event.h"
+#include "sql.h"
+#include "tenant.h"
+
+/* Longest type, aggregatetype and aggregateid in bytes, as in Debezium. */
+#define TEXT_MAX 255
+
+/* Where the tenant stands among the parameters of the statements below. */
+#define NO_TENANT(tenant) ((tenant) == NULL ? 'n' : ' ')
+
+PG_FUNCTION_INFO_V1(plat_event_append);
+PG_FUNCTION_INFO_V1(plat_event_append_uuid);
+PG_FUNCTION_INFO_V1(plat_event_append_bigint);
+PG_FUNCTION_INFO_V1(plat_event_guard);
+
+/*
+ * Statements that are run with each append, and so are planned once.  They
+ * leave nothing to the search_path.
+ */
+static PlatSavedPlan head_plan = {
+	.command = "INSERT INTO platpat.event_streams AS s"
+	" (tenant, aggregatetype, aggregateid, version) VALUES ($1, $2, $3, 1)"
+	" ON CONFLICT (tenant, aggregatetype, aggregateid) DO UPDATE"
+	" SET version = s.version OPERATOR(pg_catalog.+) 1"
+	" WHERE $4 IS NULL OR s.version OPERATOR(pg_catalog.=) $4"
+	" RETURNING version",
+	.nargs = 4,
+	.types = {TEXTOID, TEXTOID, TEXTOID, INT8OID},
+};
+
+static PlatSavedPlan event_plan = {
+	.command = "INSERT INTO platpat.events (tenant, aggregatetype, aggregateid,"
+	" version, type, payload, metadata, created_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING position",
+	.nargs = 8,
+	.types = {TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID,
+	TIMESTAMPTZOID},
+};
+
+static const struct config_enum_entry width_options[] = {
+	{"day", PLAT_WIDTH_DAY, false},
+	{"week", PLAT_WIDTH_WEEK, false},
+	{"month", PLAT_WIDTH_MONTH, false},
+	{"year", PLAT_WIDTH_YEAR, false},
+	{NULL, 0, false}
+};
+
+static void
+define_settings(bool preload)
+{
+	DefineCustomEnumVariable("platpat.event_partition",
+							 "What time a partition of the event log spans: day, week, month or year.",
+							 "It counts for partitions that are made from now on.",
+							 &plat_event_partition_width, PLAT_WIDTH_MONTH,
+							 width_options, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("platpat.event_retention",
+							"How long events are kept.",
+							"A partition is dropped when it is older and every projection and consumer is past it. -1 keeps all.",
+							&plat_event_retention, -1, -1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+}
+
+static const char *const admin_grants[] = {
+	"SELECT ON platpat.events, platpat.event_streams, platpat.projections,"
+	" platpat.projection_positions, platpat.dead_events,"
+	" platpat.event_consumers, platpat.event_drops, platpat.event_writers,"
+	" platpat.stat_projections, platpat.stat_consumers",
+	"EXECUTE ON FUNCTION"
+	" platpat.append_event(text, text, text, jsonb, bigint, jsonb),"
+	" platpat.append_event(text, uuid, text, jsonb, bigint, jsonb),"
+	" platpat.append_event(text, bigint, text, jsonb, bigint, jsonb),"
+	" platpat.event_watermark(), platpat.maintain_events(),"
+	" platpat.fetch_events(text, int), platpat.ack_events(text, bigint),"
+	" platpat.drop_consumer(text)",
+	"EXECUTE ON FUNCTION"
+	" platpat.create_projection(text, regprocedure, text[], text, boolean, int, text, regclass[]),"
+	" platpat.alter_projection(text, regprocedure, text[], text, boolean, int, text, regclass[], boolean),"
+	" platpat.drop_projection(text), platpat.run_projections(text),"
+	" platpat.rebuild_projection(text, boolean),"
+	" platpat.replay_dead_event(text, bigint),"
+	" platpat.discard_dead_event(text, bigint)",
+	"EXECUTE ON FUNCTION"
+	" platpat.create_command(text, regprocedure, text, text, interval, text),"
+	" platpat.alter_command(text, regprocedure, text, text, interval, text),"
+	" platpat.drop_command(text)",
+	NULL
+};
+
+const PlatModule plat_event_module = {
+	.name = "event",
+	.define_settings = define_settings,
+	.admin_grants = admin_grants,
+	.shmem_size = plat_event_wait_size,
+	.shmem_fill = plat_event_wait_fill,
+	.shmem_adopt = plat_event_wait_adopt,
+	.serve = plat_event_serve,
+	.put_metrics = plat_event_put_metrics,
+};
+
+/*
+ * A text argument that must be neither NULL nor empty (22004) nor longer than
+ * so many bytes (22023), as it was given.
+ */
+static text *
+text_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max)
+{
+	text	   *value = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
+
+	if (value == NULL || VARSIZE_ANY_EXHDR(value) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null or empty", what)));
+	if (VARSIZE_ANY_EXHDR(value) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is too long", what),
+				 errdetail("It has %d bytes, of at most %d.",
+						   (int) VARSIZE_ANY_EXHDR(value), max)));
+	return value;
+}
+
+/*
+ * The name of a projection, a consumer or a command: 22004 for NULL and for
+ * the empty string, 22023 for one that is too long.
+ */
+char *
+plat_event_name(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	return text_to_cstring(text_arg(fcinfo, argno, what, PLAT_EVENT_NAME_MAX));
+}
+
+/*
+ * The tenant of what the caller does, NULL for none: 42501 for a role that
+ * policies apply to, whose events would be nobody's.
+ */
+const char *
+plat_event_tenant(void)
+{
+	if (plat_tenant_current() == NULL && has_bypassrls_privilege(GetUserId()))
+		return NULL;
+	return plat_tenant_required();
+}
+
+/*
+ * The version that a thing has, by its key: tenant, aggregatetype and
+ * aggregateid.
+ */
+static int64
+version_now(const Datum *key, const char *nulls)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {key[0], key[1], key[2]};
+
+	if (plat_sql_query("SELECT version FROM platpat.event_streams"
+					   " WHERE tenant IS NOT DISTINCT FROM $1"
+					   " AND aggregatetype = $2 AND aggregateid = $3",
+					   3, types, values, nulls) == 0)
+		return 0;
+	return pg_strtoint64(plat_sql_value(0, 1));
+}
+
+/*
+ * Raise 40001: the thing has another version than the caller has seen.
+ */
+pg_noreturn static void
+refuse_version(const Datum *key, int64 expected, int64 found)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("%s \"%s\" does not have version " INT64_FORMAT,
+					plat_clip(TextDatumGetCString(key[1])),
+					plat_clip(TextDatumGetCString(key[2])), expected),
+			 errdetail("It has version " INT64_FORMAT ".", found),
+			 errhint("Read it again and repeat the command.")));
+}
+
+/*
+ * Count up the version of a thing and return it. expected is the version that
+ * it must have before, 0 for none, or NULL; otherwise 40001.  key is tenant,
+ * aggregatetype and aggregateid.
+ */
+static int64
+next_version(const Datum *key, char tenant_null, const int64 *expected)
+{
+	Datum		values[4] = {key[0], key[1], key[2], 0};
+	char		nulls[] = {tenant_null, ' ', ' ', expected ? ' ' : 'n', '\0'};
+	int64		version;
+	bool		isnull;
+
+	if (expected)
+		values[3] = Int64GetDatum(*expected);
+	if (plat_sql_execute_saved(&head_plan, values, nulls) == 0)
+		refuse_version(key, *expected, version_now(key, nulls));
+	version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	/* It was new, or else nothing would have come back. */
+	if (expected && version != *expected + 1)
+		refuse_version(key, *expected, 0);
+	return version;
+}
+
+/*
+ * The argument expected_version, in *version; NULL if there is none.
+ */
+static int64 *
+expected_arg(FunctionCallInfo fcinfo, int64 *version)
+{
+	if (PG_ARGISNULL(4))
+		return NULL;
+	*version = PG_GETARG_INT64(4);
+	if (*version < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expected_version must not be negative")));
+	return version;
+}
+
+/*
+ * Insert the event whose parameters are given, but for version and time,
+ * which are filled in; returns its position.  The log is locked by the
+ * caller.
+ */
+static int64
+insert_event(Oid log, Datum *values, const char *nulls, const int64 *expected)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Oid			owner;
+	int			context;
+	int64		position;
+	bool		isnull;
+
+	SPI_connect();
+	owner = plat_sql_become_owner(log, &context);
+	plat_event_need_partition(log, now);
+	values[3] = Int64GetDatum(next_version(values, nulls[0], expected));
+	values[7] = TimestampTzGetDatum(now);
+	(void) plat_sql_execute_saved(&event_plan, values, nulls);
+	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										   SPI_tuptable->tupdesc, 1, &isnull));
+	SetUserIdAndSecContext(owner, context);
+	SPI_finish();
+	return position;
+}
+
+/*
+ * Append the event that the arguments describe, with this aggregateid.
+ */
+static Datum
+append(FunctionCallInfo fcinfo, text * aggregateid)
+{
+	text	   *aggregatetype = text_arg(fcinfo, 0, "aggregatetype", TEXT_MAX);
+	text	   *type = text_arg(fcinfo, 2, "type", TEXT_MAX);
+	const char *tenant = plat_event_tenant();
+	Oid			log = plat_our_table("events");
+	char		nulls[] = {NO_TENANT(tenant), ' ', ' ', ' ', ' ', ' ',
+		PG_ARGISNULL(5) ? 'n' : ' ', ' ', '\0'
+	};
+	Datum		values[8] = {0};
+	int64		expected;
+	int64		position;
+
+	plat_refuse_null(fcinfo, 3, "payload");
+	if (tenant)
+		values[0] = CStringGetTextDatum(tenant);
+	values[1] = PointerGetDatum(aggregatetype);
+	values[2] = PointerGetDatum(aggregateid);
+	values[4] = PointerGetDatum(type);
+	values[5] = PG_GETARG_DATUM(3);
+	values[6] = PG_ARGISNULL(5) ? (Datum) 0 : PG_GETARG_DATUM(5);
+	/* Before the projections are looked at: who changes them locks, too. */
+	LockRelationOid(log, RowExclusiveLock);
+	position = insert_event(log, values, nulls, expected_arg(fcinfo, &expected));
+	plat_event_appended(type, tenant, position);
+	PG_RETURN_INT64(position);
+}
+
+/*
+ * platpat.append_event(aggregatetype text, aggregateid text | uuid | bigint,
+ * type text, payload jsonb, expected_version bigint, metadata jsonb) returns
+ * bigint: VOLATILE, PARALLEL UNSAFE, for roles that were granted EXECUTE.
+ *
+ * Appends an event of the current tenant and returns its position, which
+ * grows with each event but may skip numbers.  expected_version is what the
+ * caller has seen last, 0 for a thing without events, NULL for whatever it
+ * is.  Inline projections are applied before it returns.  Raises 22004,
+ * 22023, 40001 and 42501, and what inline projections raise.
+ */
+Datum
+plat_event_append(PG_FUNCTION_ARGS)
+{
+	return append(fcinfo, text_arg(fcinfo, 1, "aggregateid", TEXT_MAX));
+}
+
+Datum
+plat_event_append_uuid(PG_FUNCTION_ARGS)
+{
+	plat_refuse_null(fcinfo, 1, "aggregateid");
+	return append(fcinfo, cstring_to_text(DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1)))));
+}
+
+Datum
+plat_event_append_bigint(PG_FUNCTION_ARGS)
+{
+	plat_refuse_null(fcinfo, 1, "aggregateid");
+	return append(fcinfo, cstring_to_text(DatumGetCString(DirectFunctionCall1(int8out, PG_GETARG_DATUM(1)))));
+}
+
+/*
+ * Whether what runs is COPY, as in a restore, which fills partitions one by
+ * one.
+ */
+static bool
+is_copy(void)
+{
+	return ActivePortal && ActivePortal->commandTag == CMDTAG_COPY;
+}
+
+/*
+ * BEFORE statement trigger of the log and of each of its partitions: raises
+ * 42501 for whatever is not an append.
+ *
+ * Readers know of writers by their locks on the log itself, so nothing but a
+ * restore may go to a partition directly.  The owner's own INSERT into the log
+ * has that lock, and with it append_event() comes here.
+ */
+Datum
+plat_event_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+	Relation	rel = trigger->tg_relation;
+
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+		object_ownercheck(RelationRelationId, RelationGetRelid(rel), GetUserId()) &&
+		(rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE || is_copy()))
+		return PointerGetDatum(NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("events are only appended"),
+			 errdetail("Table \"%s\" cannot be written otherwise.",
+					   RelationGetRelationName(rel)),
+			 errhint("Use platpat.append_event().")));
+}

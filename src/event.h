@@ -1,0 +1,109 @@
+/*
+ * event.h
+ *		What the files of module event share.
+ *
+ * Each function is described in the file that it is listed under.
+ */
+#ifndef PLAT_EVENT_H
+#define PLAT_EVENT_H
+
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "module.h"
+
+/* Longest name of a projection, a consumer or a command, in bytes. */
+#define PLAT_EVENT_NAME_MAX 128
+
+/* What time a partition spans. */
+typedef enum PlatWidth
+{
+	PLAT_WIDTH_DAY,
+	PLAT_WIDTH_WEEK,
+	PLAT_WIDTH_MONTH,
+	PLAT_WIDTH_YEAR
+} PlatWidth;
+
+/* A function that users have given us, as it is now. */
+typedef struct PlatUserFunction
+{
+	char	   *signature;		/* as it is stored */
+	Oid			oid;
+	Oid			owner;
+	char	   *search_path;	/* that it is called under */
+} PlatUserFunction;
+
+/* A projection, as its row says. */
+typedef struct PlatProjection
+{
+	char	   *name;
+	PlatUserFunction apply;
+	Datum		types;			/* of type text[] */
+	bool		has_types;		/* or else it wants all events */
+	bool		is_inline;
+	bool		is_per_tenant;
+	bool		is_parking;		/* what fails; otherwise it stops */
+	bool		is_paused;
+	int			batch_size;
+	Oid		   *read_models;
+	int			nread_models;
+} PlatProjection;
+
+/* What a run of a projection has come to. */
+typedef struct PlatRun
+{
+	int64		position;
+	int64		applied;		/* events */
+	int64		parked;
+	bool		is_behind;		/* there is more to do at once */
+	const char *error;			/* why it did not go on, or NULL */
+} PlatRun;
+
+/* event.c */
+extern const PlatModule plat_event_module;
+extern char *plat_event_name(FunctionCallInfo fcinfo, int argno,
+							 const char *what);
+extern const char *plat_event_tenant(void);
+
+/* event_partition.c */
+extern int	plat_event_partition_width;
+extern int	plat_event_retention;
+extern void plat_event_need_partition(Oid log, TimestampTz when);
+extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
+
+/* event_read.c */
+extern int64 plat_event_last(void);
+extern int64 plat_event_mark(long patience);
+extern void plat_event_refuse_old_snapshot(void);
+
+/* event_projection.c */
+extern PlatUserFunction plat_event_find_function(const char *signature);
+extern char *plat_event_check_function(Oid oid, int nargs, const Oid *types,
+									   const char *wanted, bool owned);
+extern PlatProjection *plat_event_get_projection(const char *name,
+												 bool missing_ok);
+extern void plat_event_appended(const text * type, const char *tenant,
+								int64 position);
+
+/* event_run.c */
+extern void plat_event_call_apply(const PlatUserFunction *apply,
+								  const char *search_path,
+								  const char *tenant, int64 first, int64 last);
+extern bool plat_event_run_once(const char *name, int64 mark, bool force,
+								PlatRun *run);
+extern int64 plat_event_replay(PlatProjection *projection,
+							   const char *search_path, const char *tenant,
+							   int64 after, int64 last);
+extern long plat_event_serve(void);
+
+/* event_wait.c */
+extern Size plat_event_wait_size(void);
+extern void plat_event_wait_fill(void *part, Size size);
+extern void plat_event_wait_adopt(void *part);
+extern void plat_event_tell_waiting(void);
+
+/* event_stat.c */
+extern void plat_event_put_metrics(PlatMetrics *metrics);
+
+#endif							/* PLAT_EVENT_H */

@@ -1,0 +1,45 @@
+/*
+ * event_core.h
+ *		Decisions about events that need no server: how far readers may read,
+ *		and whose fault a failure is.
+ *
+ * Pure; see event_core.c for what each function promises.
+ */
+#ifndef PLAT_EVENT_CORE_H
+#define PLAT_EVENT_CORE_H
+
+/*
+ * A transaction that writes the log.  id tells it from all others, of before
+ * and of now; whatever position it draws is above bound.
+ */
+typedef struct PlatWriter
+{
+	uint64		id;
+	int64		bound;
+	bool		is_renamed;		/* it may have had another id before */
+} PlatWriter;
+
+/* What a reader remembers from one look at the log to the next. */
+typedef struct PlatWatermark
+{
+	int64		drawn;			/* last position drawn before the last look */
+	int64		mark;			/* all that is at or below is decided */
+	PlatWriter *writers;		/* of the last look */
+	int			nwriters;
+	bool		has_looked;
+} PlatWatermark;
+
+/* What an error in a projection calls for. */
+typedef enum PlatBlame
+{
+	PLAT_BLAME_EVENT,			/* the event's own: find and park it */
+	PLAT_BLAME_MOMENT,			/* the moment's: try again later */
+	PLAT_BLAME_CODE				/* the function's: likewise, and be told */
+} PlatBlame;
+
+extern int64 plat_watermark_mark(const PlatWatermark *watermark, int64 drawn,
+								 PlatWriter *writers, int nwriters);
+extern PlatBlame plat_event_blame(int sqlstate);
+extern int64 plat_event_backoff(int failures);
+
+#endif							/* PLAT_EVENT_CORE_H */

@@ -1,0 +1,387 @@
+/*
+ * event_partition.c
+ *		Partitions of the event log: made in time, dropped when they are over.
+ *
+ * A partition is an ordinary table, which a dump contains as such: only the
+ * log that it hangs on belongs to the extension.  So it brings its own key,
+ * index, policy and trigger.  It is made beside the log and then attached,
+ * which lets others go on appending; dropping one needs the log for a moment.
+ *
+ * Times are cut in UTC.  Nothing here is shared.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "event.h"
+#include "sql.h"
+#include "worker.h"
+
+/* Partitions that are there before they are needed, the present one included. */
+#define AHEAD 2
+
+/* Setting platpat.event_partition. */
+int			plat_event_partition_width;
+
+/* Setting platpat.event_retention, in minutes; -1 for ever. */
+int			plat_event_retention;
+
+PG_FUNCTION_INFO_V1(plat_event_maintain);
+
+/* The time that a partition spans: from start on, before end. */
+typedef struct Span
+{
+	TimestampTz start;
+	TimestampTz end;
+} Span;
+
+/*
+ * Whether a bound is at or before a moment. Bounds without an end are for
+ * superusers who make partitions of their own.
+ */
+static bool
+is_reached(PartitionBoundInfo bounds, int i, TimestampTz when)
+{
+	if (bounds->kind[i][0] != PARTITION_RANGE_DATUM_VALUE)
+		return bounds->kind[i][0] == PARTITION_RANGE_DATUM_MINVALUE;
+	return DatumGetTimestampTz(bounds->datums[i][0]) <= when;
+}
+
+/*
+ * The moment of a bound.
+ */
+static TimestampTz
+moment_of(PartitionBoundInfo bounds, int i)
+{
+	if (bounds->kind[i][0] != PARTITION_RANGE_DATUM_VALUE)
+		return bounds->kind[i][0] == PARTITION_RANGE_DATUM_MINVALUE ?
+			DT_NOBEGIN : DT_NOEND;
+	return DatumGetTimestampTz(bounds->datums[i][0]);
+}
+
+/*
+ * Whether there is a partition for a moment, and otherwise how far the gap
+ * reaches that it is in.  Bounds are sorted, and indexes[i] is the partition
+ * below bound i.
+ */
+static bool
+find_span(Oid log, TimestampTz when, Span *gap)
+{
+	Relation	rel = table_open(log, NoLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, false);
+	PartitionBoundInfo bounds = desc->boundinfo;
+	int			i = 0;
+	bool		found = false;
+
+	gap->start = DT_NOBEGIN;
+	gap->end = DT_NOEND;
+	if (desc->nparts > 0)
+	{
+		while (i < bounds->ndatums && is_reached(bounds, i, when))
+			i++;
+		found = bounds->indexes[i] >= 0;
+		if (i > 0)
+			gap->start = moment_of(bounds, i - 1);
+		if (i < bounds->ndatums)
+			gap->end = moment_of(bounds, i);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * The time that a new partition for a moment is to span, within a gap, and
+ * its name.  SPI is connected.
+ */
+static char *
+plan_span(TimestampTz when, Span *span)
+{
+	static const char *const widths[] = {"day", "week", "month", "year"};
+	const char *width = widths[plat_event_partition_width];
+	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[4];
+	bool		isnull;
+
+	values[0] = TimestampTzGetDatum(when);
+	values[1] = CStringGetTextDatum(width);
+	values[2] = TimestampTzGetDatum(span->start);
+	values[3] = TimestampTzGetDatum(span->end);
+	(void) plat_sql_query("SELECT b.start, b.finish, 'events_p' ||"
+						  "  to_char(b.start AT TIME ZONE 'UTC', 'YYYYMMDD') ||"
+						  "  CASE WHEN b.start = c.start THEN '' ELSE to_char(b.start AT TIME ZONE 'UTC', 'HH24MISS') END"
+						  " FROM (SELECT date_trunc($2, $1, 'UTC') AS start) c,"
+						  " LATERAL (SELECT greatest(c.start, $3) AS start,"
+						  "  least((c.start AT TIME ZONE 'UTC' + ('1 ' || $2)::interval) AT TIME ZONE 'UTC', $4) AS finish) b",
+						  4, types, values, NULL);
+	span->start = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
+													SPI_tuptable->tupdesc, 1, &isnull));
+	span->end = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc, 2, &isnull));
+	return plat_sql_value(0, 3);
+}
+
+/*
+ * A moment as a literal of SQL, the same in every time zone.
+ */
+static char *
+literal(TimestampTz when)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(when)};
+
+	(void) plat_sql_query("SELECT quote_literal(to_char($1 AT TIME ZONE 'UTC',"
+						  " 'YYYY-MM-DD HH24:MI:SS.US\"+00\"'))",
+						  1, types, values, NULL);
+	return plat_sql_value(0, 1);
+}
+
+/*
+ * Make a partition and attach it, as the owner of the log. The name and the
+ * literals come from dates.
+ */
+static void
+make_partition(const char *name, const Span *span)
+{
+	const char *table = psprintf("platpat.%s", quote_identifier(name));
+
+	plat_sql_run(psprintf("CREATE TABLE %s (LIKE platpat.events INCLUDING COMMENTS,"
+						  " PRIMARY KEY (position))", table));
+	plat_sql_run(psprintf("CREATE INDEX ON %s (tenant, aggregatetype, aggregateid, version)", table));
+	plat_sql_run(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", table));
+	plat_sql_run(psprintf("CREATE POLICY platpat_tenant ON %s"
+						  " USING (tenant = platpat.current_tenant())", table));
+	plat_sql_run(psprintf("CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+						  " ON %s EXECUTE FUNCTION platpat.guard_events()", table));
+	plat_sql_run(psprintf("ALTER TABLE platpat.events ATTACH PARTITION %s"
+						  " FOR VALUES FROM (%s) TO (%s)",
+						  table, literal(span->start), literal(span->end)));
+}
+
+/*
+ * Have a partition for a moment; returns the name of a new one, or NULL.  Who
+ * makes one keeps others from doing the same until the transaction ends. SPI
+ * is connected, and the user is the owner of the log.
+ */
+static char *
+ensure_partition(Oid log, TimestampTz when)
+{
+	Span		span;
+	char	   *name;
+
+	if (find_span(log, when, &span))
+		return NULL;
+	LockRelationOid(log, ShareUpdateExclusiveLock);
+	if (find_span(log, when, &span))
+		return NULL;
+	name = plan_span(when, &span);
+	make_partition(name, &span);
+	plat_worker_wake_at_commit();
+	return name;
+}
+
+/*
+ * Have a partition for an event that is appended now. Without a worker, or
+ * with the very first event, the appending transaction makes it. SPI is
+ * connected, and the user is the owner of the log.
+ */
+void
+plat_event_need_partition(Oid log, TimestampTz when)
+{
+	(void) ensure_partition(log, when);
+}
+
+/*
+ * Add a row to the result of maintain_events(), unless nobody wants one.
+ */
+static void
+put_action(FunctionCallInfo fcinfo, const char *object, const char *action)
+{
+	ReturnSetInfo *result;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (fcinfo == NULL)
+		return;
+	result = (ReturnSetInfo *) fcinfo->resultinfo;
+	values[0] = CStringGetTextDatum(object);
+	values[1] = CStringGetTextDatum(action);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * Make partitions ahead of time, so that no append has to.  A log without
+ * events is left alone: it may be one whose partitions a restore is about to
+ * bring.
+ */
+static void
+make_ahead(Oid log, FunctionCallInfo fcinfo)
+{
+	TimestampTz when = GetCurrentTimestamp();
+	Span		span;
+
+	if (plat_sql_query("SELECT FROM platpat.events LIMIT 1", 0, NULL, NULL, NULL) == 0)
+		return;
+	for (int i = 0; i < AHEAD; i++)
+	{
+		char	   *name = ensure_partition(log, when);
+
+		if (name)
+			put_action(fcinfo, name, "create partition");
+		/* Where it ends, the next one begins. */
+		if (!find_span(log, when, &span) || span.end == DT_NOEND)
+			return;
+		when = span.end;
+	}
+}
+
+/*
+ * Drop a partition, and note that.
+ */
+static void
+drop_partition(const char *name)
+{
+	const char *table = psprintf("platpat.%s", quote_identifier(name));
+
+	(void) plat_sql_query(psprintf("INSERT INTO platpat.event_drops"
+								   " SELECT %s, coalesce(max(position), 0) FROM %s",
+								   quote_literal_cstr(name), table),
+						  0, NULL, NULL, NULL);
+	plat_sql_run(psprintf("DROP TABLE %s", table));
+}
+
+/*
+ * Drop a partition, or give up at once if somebody uses the log: appending
+ * would have to wait behind us. Returns whether it is gone.
+ */
+static bool
+try_drop(const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_gone = true;
+	int			level;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		level = NewGUCNestLevel();
+		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		drop_partition(name);
+		AtEOXact_GUC(true, level);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		is_gone = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return is_gone;
+}
+
+/*
+ * Drop the partitions that retention no longer keeps: older, and of which
+ * every projection and consumer has seen all events.
+ */
+static void
+drop_old(FunctionCallInfo fcinfo)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(plat_event_retention)};
+	uint64		rows;
+	char	  **names;
+
+	if (plat_event_retention < 0)
+		return;
+	rows = plat_sql_query("SELECT c.relname FROM pg_inherits i"
+						  " JOIN pg_class c ON c.oid = i.inhrelid,"
+						  " LATERAL (SELECT substring(pg_get_expr(c.relpartbound, c.oid)"
+						  "  FROM ' TO \\(''(.*)''\\)$')::timestamptz AS finish) b"
+						  " WHERE i.inhparent = 'platpat.events'::regclass"
+						  " AND b.finish <= now() - $1 * interval '1 minute'"
+						  " ORDER BY b.finish",
+						  1, types, values, NULL);
+	names = palloc(sizeof(char *) * Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+		names[i] = plat_sql_value(i, 1);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		/* Events of earlier partitions may have later positions. */
+		if (plat_sql_query(psprintf("SELECT FROM platpat.%s WHERE position >"
+									" (SELECT min(position) FROM"
+									"  (SELECT s.position FROM platpat.projection_positions s"
+									"    JOIN platpat.projections p USING (projection) WHERE p.mode = 'async'"
+									"   UNION ALL SELECT position FROM platpat.event_consumers) r) LIMIT 1",
+									quote_identifier(names[i])), 0, NULL, NULL, NULL) > 0)
+			put_action(fcinfo, names[i], "keep for readers");
+		else
+			put_action(fcinfo, names[i], try_drop(names[i]) ? "drop partition" :
+					   "in use, left for later");
+	}
+}
+
+/*
+ * Do what maintain_events() does; fcinfo is NULL if nobody wants rows.
+ */
+void
+plat_event_maintain_log(FunctionCallInfo fcinfo)
+{
+	Oid			log = plat_our_table("events");
+	Oid			user;
+	int			context;
+
+	SPI_connect();
+	user = plat_sql_become_owner(log, &context);
+	/* Partition bounds are read as text. */
+	LockRelationOid(log, AccessShareLock);
+	make_ahead(log, fcinfo);
+	drop_old(fcinfo);
+	if (plat_sql_query("DELETE FROM platpat.command_results"
+					   " WHERE created_at < now() - interval '24 hours'",
+					   0, NULL, NULL, NULL) > 0)
+		put_action(fcinfo, "command_results", "forget answers");
+	SetUserIdAndSecContext(user, context);
+	SPI_finish();
+}
+
+/*
+ * platpat.maintain_events() returns table (object text, action text):
+ * VOLATILE, for administrators.
+ *
+ * The worker calls it; without one call it every day.
+ */
+Datum
+plat_event_maintain(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	plat_event_maintain_log(fcinfo);
+	return (Datum) 0;
+}

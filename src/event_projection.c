@@ -1,0 +1,638 @@
+/*
+ * event_projection.c
+ *		Projections: making, changing and dropping them, and applying inline
+ *		ones.
+ *
+ * A projection is a function that is called with a range of positions and
+ * brings its read model up to date.  It runs as its owner, wherever that
+ * happens: in the background, by run_projections(), or inline in the
+ * transaction that appends.  So only the owner of a function can make a
+ * projection of it.
+ *
+ * Who appends looks at the projections after it has locked the log, and who
+ * makes one inline locks the log against appends: whatever was not applied by
+ * the one is by the other.
+ *
+ * Nothing here is shared; what a backend knows of projections is read anew
+ * when they, a function or a role change.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "config_table.h"
+#include "event.h"
+#include "sql.h"
+#include "worker.h"
+
+PG_FUNCTION_INFO_V1(plat_event_create_projection);
+PG_FUNCTION_INFO_V1(plat_event_alter_projection);
+PG_FUNCTION_INFO_V1(plat_event_drop_projection);
+PG_FUNCTION_INFO_V1(plat_event_projections_changed);
+
+/* What a session that appends knows of the projections. */
+static MemoryContext known_context = NULL;
+static List *known_inline = NIL;	/* of PlatProjection */
+static bool known_async = false;	/* whether there are any */
+static uint64 known_at = 0;		/* changes that it takes into account */
+static uint64 changes = 1;		/* to what it was read from */
+static int	appending = 0;		/* calls that use it now */
+
+/*
+ * The name of a projection that the first argument is.
+ */
+static char *
+name_arg(FunctionCallInfo fcinfo)
+{
+	return plat_event_name(fcinfo, 0, "projection");
+}
+
+/*
+ * Raise 42704.
+ */
+pg_noreturn static void
+no_such_projection(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("projection \"%s\" does not exist", plat_clip(name))));
+}
+
+/*
+ * A function by the text that it is stored as: 42883 if there is none now.
+ */
+PlatUserFunction
+plat_event_find_function(const char *signature)
+{
+	PlatUserFunction function;
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+
+	function.signature = pstrdup(signature);
+	function.oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+														CStringGetDatum(signature)));
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function.oid));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function \"%s\" does not exist", signature)));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	function.owner = proc->proowner;
+	function.search_path = psprintf("%s, pg_temp",
+									quote_identifier(get_namespace_name(proc->pronamespace)));
+	ReleaseSysCache(tuple);
+	return function;
+}
+
+/*
+ * Check a function that a caller gives us: it must exist (42883), be the
+ * caller's own (42501), and take these arguments (22023). Returns the text to
+ * store.
+ */
+char *
+plat_event_check_function(Oid oid, int nargs, const Oid *types,
+						  const char *wanted, bool owned)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with oid %u does not exist", oid)));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->pronargs == nargs &&
+		memcmp(proc->proargtypes.values, types, nargs * sizeof(Oid)) == 0;
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("function %s does not fit", format_procedure(oid)),
+				 errdetail("It is to be %s.", wanted)));
+	if (owned && !object_ownercheck(ProcedureRelationId, oid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", format_procedure(oid)),
+				 errdetail("It will run with the rights of its owner.")));
+	return format_procedure_qualified(oid);
+}
+
+/*
+ * Whether a value is in the current row of the last query; *value is it.
+ */
+static bool
+column(uint64 row, int number, Datum *value)
+{
+	bool		isnull;
+
+	*value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						   number, &isnull);
+	return !isnull;
+}
+
+#define PROJECTION_COLUMNS \
+	"projection, apply, types, mode = 'inline', per_tenant," \
+	" on_error = 'park', paused, batch_size, read_models"
+
+/*
+ * The projection in a row of the last query, whose columns are those above, in
+ * the current memory context. Its function is yet to be found.
+ */
+static PlatProjection *
+read_projection(uint64 row)
+{
+	PlatProjection *projection = palloc0(sizeof(PlatProjection));
+	Datum		value;
+	Datum	   *tables;
+
+	projection->name = plat_sql_value(row, 1);
+	projection->apply.signature = plat_sql_value(row, 2);
+	projection->has_types = column(row, 3, &value);
+	if (projection->has_types)
+		projection->types = datumCopy(value, false, -1);
+	projection->is_inline = column(row, 4, &value) && DatumGetBool(value);
+	projection->is_per_tenant = column(row, 5, &value) && DatumGetBool(value);
+	projection->is_parking = column(row, 6, &value) && DatumGetBool(value);
+	projection->is_paused = column(row, 7, &value) && DatumGetBool(value);
+	(void) column(row, 8, &value);
+	projection->batch_size = DatumGetInt32(value);
+	(void) column(row, 9, &value);
+	deconstruct_array(DatumGetArrayTypePCopy(value), REGCLASSOID, sizeof(Oid),
+					  true, TYPALIGN_INT, &tables, NULL,
+					  &projection->nread_models);
+	projection->read_models = palloc(sizeof(Oid) * Max(projection->nread_models, 1));
+	for (int i = 0; i < projection->nread_models; i++)
+		projection->read_models[i] = DatumGetObjectId(tables[i]);
+	return projection;
+}
+
+/*
+ * A projection as it is now: 42704 if there is none, unless missing_ok, when
+ * the result is NULL. SPI is connected.
+ */
+PlatProjection *
+plat_event_get_projection(const char *name, bool missing_ok)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	if (plat_sql_as_owner("projections",
+						  "SELECT " PROJECTION_COLUMNS
+						  " FROM platpat.projections WHERE projection = $1",
+						  1, types, values, NULL) > 0)
+		return read_projection(0);
+	if (!missing_ok)
+		no_such_projection(name);
+	return NULL;
+}
+
+/*
+ * Relcache and syscache callbacks: what is known may not be true any more.
+ */
+static void
+forget_on_relation(Datum arg, Oid relid)
+{
+	changes++;
+}
+
+static void
+forget_on_catalog(Datum arg, int cacheid, uint32 hashvalue)
+{
+	changes++;
+}
+
+/*
+ * Called once from the library's init, where there may be no caches yet; the
+ * first use registers.
+ */
+static void
+watch_caches(void)
+{
+	static bool is_watching = false;
+
+	if (is_watching)
+		return;
+	CacheRegisterRelcacheCallback(forget_on_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget_on_catalog, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget_on_catalog, (Datum) 0);
+	is_watching = true;
+}
+
+/*
+ * Read the projections for appends to come. What invalidates them meanwhile
+ * is seen afterwards.
+ */
+static void
+know_projections(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	uint64		at = changes;
+	uint64		rows;
+
+	watch_caches();
+	if (known_context == NULL)
+		known_context = AllocSetContextCreate(CacheMemoryContext,
+											  "platpat projections",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(known_context);
+	known_inline = NIL;
+	known_async = false;
+	SPI_connect();
+	rows = plat_sql_as_owner("projections",
+							 "SELECT " PROJECTION_COLUMNS
+							 " FROM platpat.projections ORDER BY projection",
+							 0, NULL, NULL, NULL);
+	MemoryContextSwitchTo(known_context);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		PlatProjection *projection = read_projection(i);
+
+		known_async |= !projection->is_inline;
+		if (!projection->is_inline)
+			continue;
+		projection->apply = plat_event_find_function(projection->apply.signature);
+		known_inline = lappend(known_inline, projection);
+	}
+	MemoryContextSwitchTo(caller);
+	SPI_finish();
+	known_at = at;
+}
+
+/*
+ * Whether a projection wants events of a type.
+ */
+static bool
+wants(const PlatProjection *projection, const text * type)
+{
+	Datum	   *types;
+	bool	   *nulls;
+	int			ntypes;
+
+	if (!projection->has_types)
+		return true;
+	deconstruct_array(DatumGetArrayTypeP(projection->types), TEXTOID, -1, false,
+					  TYPALIGN_INT, &types, &nulls, &ntypes);
+	for (int i = 0; i < ntypes; i++)
+	{
+		const		text *one = DatumGetTextPP(types[i]);
+
+		if (!nulls[i] && VARSIZE_ANY_EXHDR(one) == VARSIZE_ANY_EXHDR(type) &&
+			memcmp(VARDATA_ANY(one), VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Apply an event that was just appended to the inline projections.
+ */
+static void
+apply_inline(const text * type, const char *tenant, int64 position)
+{
+	ListCell   *cell;
+
+	foreach(cell, known_inline)
+	{
+		PlatProjection *projection = lfirst(cell);
+
+		if (!wants(projection, type) || (projection->is_per_tenant && !tenant))
+			continue;
+		plat_event_call_apply(&projection->apply, projection->apply.search_path,
+							  NULL, position, position);
+	}
+}
+
+/*
+ * What follows an append: inline projections, whose errors are the append's,
+ * and the worker, for the others. tenant is NULL for none.
+ *
+ * A projection may itself append; it uses what the outer append knows.
+ */
+void
+plat_event_appended(const text * type, const char *tenant, int64 position)
+{
+	if (known_at != changes && appending == 0)
+		know_projections();
+	if (known_async)
+		plat_worker_wake_at_commit();
+	if (known_inline == NIL)
+		return;
+	appending++;
+	PG_TRY();
+	{
+		apply_inline(type, tenant, position);
+	}
+	PG_FINALLY();
+	{
+		appending--;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * An argument that must be one of two words (22023); NULL for SQL NULL.
+ */
+static void
+check_word(FunctionCallInfo fcinfo, int argno, const char *what,
+		   const char *one, const char *other)
+{
+	char	   *word;
+
+	if (PG_ARGISNULL(argno))
+		return;
+	word = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(word, one) != 0 && strcmp(word, other) != 0)
+		plat_refuse_value(psprintf("%s is \"%s\"", what, plat_clip(word)),
+						  psprintf("It is %s or %s.", one, other));
+}
+
+/*
+ * Check what create and alter have in common; arguments may be NULL.
+ */
+static void
+check_arguments(FunctionCallInfo fcinfo)
+{
+	check_word(fcinfo, 3, "mode", "async", "inline");
+	check_word(fcinfo, 6, "on_error", "park", "stop");
+	if (!PG_ARGISNULL(5) && (PG_GETARG_INT32(5) < 1 || PG_GETARG_INT32(5) > 1000000))
+		plat_refuse_value(psprintf("batch_size is %d", PG_GETARG_INT32(5)),
+						  "It is a number from 1 to 1000000.");
+	for (int i = 2; i < 8; i += 5)
+		if (!PG_ARGISNULL(i) && (ARR_NDIM(PG_GETARG_ARRAYTYPE_P(i)) > 1 ||
+								 array_contains_nulls(PG_GETARG_ARRAYTYPE_P(i))))
+			plat_refuse_value(psprintf("%s is not a list", i == 2 ? "types" : "read_models"),
+							  "It has one dimension and no null.");
+}
+
+/*
+ * Check a projection as it is stored now, whose function was checked by
+ * itself: 42501 for one that would not see its events, 42809 for read models
+ * that cannot be filled anew.
+ */
+static void
+check_projection(const PlatProjection *projection)
+{
+	PlatUserFunction apply = plat_event_find_function(projection->apply.signature);
+
+	if (!projection->is_per_tenant && !has_bypassrls_privilege(apply.owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" would not see the events of all tenants",
+						GetUserNameFromId(apply.owner, false)),
+				 errdetail("It owns the function, and policies apply to it."),
+				 errhint("Set per_tenant to true, or let a role with BYPASSRLS own the function.")));
+	for (int i = 0; i < projection->nread_models; i++)
+	{
+		char		kind = get_rel_relkind(projection->read_models[i]);
+
+		if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("a read model must be a table")));
+	}
+	if (projection->is_inline && projection->is_paused)
+		plat_refuse_value("an inline projection cannot be paused",
+						  "The events that are appended meanwhile would be lost to it.");
+}
+
+/*
+ * The text to store for the function argument; NULL for SQL NULL.
+ */
+static Datum
+apply_arg(FunctionCallInfo fcinfo, bool *isnull)
+{
+	static const Oid types[] = {INT8OID, INT8OID};
+
+	*isnull = PG_ARGISNULL(1);
+	return *isnull ? (Datum) 0 :
+		CStringGetTextDatum(plat_event_check_function(PG_GETARG_OID(1), 2, types,
+													  "a function (first bigint, last bigint)",
+													  true));
+}
+
+/*
+ * Apply to a projection all there is, in this transaction, with the log
+ * locked against appends.  55000 if it does not come to the end.
+ */
+static void
+catch_up(const char *name)
+{
+	int64		mark = plat_event_mark(0);
+	PlatRun		run = {.is_behind = true};
+
+	while (run.is_behind)
+	{
+		memset(&run, 0, sizeof(run));
+		if (!plat_event_run_once(name, mark, true, &run))
+			break;
+	}
+	if (run.position < mark)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" cannot be brought up to date", plat_clip(name)),
+				 run.error ? errdetail("%s", run.error) :
+				 errdetail("It is paused or has stopped, or another session is at it.")));
+}
+
+/*
+ * Write the mode of a projection and how far it is.
+ */
+static void
+store_mode(const char *name, const char *mode)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(name), CStringGetTextDatum(mode),
+	Int64GetDatum(plat_event_mark(0))};
+
+	(void) plat_sql_as_owner("projections",
+							 "UPDATE platpat.projections SET mode = $2 WHERE projection = $1",
+							 2, types, values, NULL);
+	(void) plat_sql_as_owner("projection_positions",
+							 "UPDATE platpat.projection_positions SET position = $3 WHERE projection = $1",
+							 3, types, values, NULL);
+}
+
+/*
+ * Have a projection be of another mode from now on, with nothing applied
+ * twice or not at all: no append runs meanwhile.
+ */
+static void
+change_mode(const PlatProjection *projection, bool to_inline)
+{
+	LockRelationOid(plat_our_table("events"), ShareRowExclusiveLock);
+	if (to_inline)
+		catch_up(projection->name);
+	store_mode(projection->name, to_inline ? "inline" : "async");
+}
+
+/*
+ * Whether an argument says inline.
+ */
+static bool
+is_inline_arg(FunctionCallInfo fcinfo)
+{
+	return strcmp(text_to_cstring(PG_GETARG_TEXT_PP(3)), "inline") == 0;
+}
+
+/*
+ * platpat.create_projection(projection text, apply regprocedure, types text[],
+ * mode text, per_tenant boolean, batch_size int, on_error text, read_models
+ * regclass[]) returns void: VOLATILE, for administrators.
+ *
+ * An inline one is brought up to date at once, while appends wait.  Raises
+ * 22004, 22023, 42501, 42710, 42809, 42883, 55000.
+ */
+Datum
+plat_event_create_projection(PG_FUNCTION_ARGS)
+{
+	static const char *const whats[] = {"projection", "apply", "types", "mode",
+	"per_tenant", "batch_size", "on_error", "read_models"};
+	char	   *name = name_arg(fcinfo);
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, BOOLOID, INT4OID, TEXTOID, REGCLASSARRAYOID};
+	Datum		values[7];
+	char		nulls[] = "       ";
+	bool		isnull;
+
+	for (int i = 1; i < lengthof(whats); i++)
+		if (i != 2)
+			plat_refuse_null(fcinfo, i, whats[i]);
+	check_arguments(fcinfo);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = apply_arg(fcinfo, &isnull);
+	values[2] = PG_GETARG_DATUM(2);
+	nulls[2] = PG_ARGISNULL(2) ? 'n' : ' ';
+	for (int i = 4; i < 8; i++)
+		values[i - 1] = PG_GETARG_DATUM(i);
+	SPI_connect();
+	if (plat_sql_as_owner("projections",
+						  "INSERT INTO platpat.projections VALUES"
+						  " ($1, $2, nullif($3, '{}'), 'async', $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+						  7, types, values, nulls) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("projection \"%s\" already exists", plat_clip(name))));
+	check_projection(plat_event_get_projection(name, false));
+	(void) plat_sql_as_owner("projection_positions",
+							 "INSERT INTO platpat.projection_positions VALUES ($1, 0)",
+							 1, types, values, NULL);
+	if (is_inline_arg(fcinfo))
+		change_mode(plat_event_get_projection(name, false), true);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * platpat.alter_projection(projection text, ...) returns void: VOLATILE, for
+ * administrators.
+ *
+ * What has been applied stays: another function or other types count from
+ * here on.  Raises 22004, 22023, 42501, 42704, 42809, 42883, 55000.
+ */
+Datum
+plat_event_alter_projection(PG_FUNCTION_ARGS)
+{
+	char	   *name = name_arg(fcinfo);
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, BOOLOID, INT4OID, TEXTOID, REGCLASSARRAYOID, BOOLOID};
+	Datum		values[8];
+	char		nulls[] = "        ";
+	bool		isnull;
+	PlatProjection *before;
+
+	check_arguments(fcinfo);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = apply_arg(fcinfo, &isnull);
+	nulls[1] = isnull ? 'n' : ' ';
+	for (int i = 2; i < 9; i++)
+	{
+		/* mode is not written here, and so has no place */
+		int			place = i < 3 ? i : i - 1;
+
+		if (i == 3)
+			continue;
+		values[place] = PG_GETARG_DATUM(i);
+		nulls[place] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	SPI_connect();
+	before = plat_event_get_projection(name, false);
+	(void) plat_sql_as_owner("projections",
+							 "UPDATE platpat.projections SET apply = coalesce($2, apply),"
+							 " types = nullif(coalesce($3, types), '{}'),"
+							 " per_tenant = coalesce($4, per_tenant),"
+							 " batch_size = coalesce($5, batch_size),"
+							 " on_error = coalesce($6, on_error),"
+							 " read_models = coalesce($7, read_models),"
+							 " paused = coalesce($8, paused) WHERE projection = $1",
+							 8, types, values, nulls);
+	check_projection(plat_event_get_projection(name, false));
+	(void) plat_sql_as_owner("projection_positions",
+							 "UPDATE platpat.projection_positions SET stopped = false,"
+							 " failures = 0, next_attempt = NULL WHERE projection = $1",
+							 1, types, values, NULL);
+	if (!PG_ARGISNULL(3) && is_inline_arg(fcinfo) != before->is_inline)
+		change_mode(before, is_inline_arg(fcinfo));
+	check_projection(plat_event_get_projection(name, false));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * platpat.drop_projection(projection text) returns void: VOLATILE, for
+ * administrators. Waits for a batch that is being applied. Raises 22004 and
+ * 42704.
+ */
+Datum
+plat_event_drop_projection(PG_FUNCTION_ARGS)
+{
+	char	   *name = name_arg(fcinfo);
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	SPI_connect();
+	(void) plat_sql_as_owner("projection_positions",
+							 "DELETE FROM platpat.projection_positions WHERE projection = $1",
+							 1, types, values, NULL);
+	(void) plat_sql_as_owner("dead_events",
+							 "DELETE FROM platpat.dead_events WHERE projection = $1",
+							 1, types, values, NULL);
+	if (plat_sql_as_owner("projections",
+						  "DELETE FROM platpat.projections WHERE projection = $1",
+						  1, types, values, NULL) == 0)
+		no_such_projection(name);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * AFTER statement trigger of platpat.projections: sessions read them anew, and
+ * the worker has a look.
+ */
+Datum
+plat_event_projections_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = plat_trigger_data(fcinfo);
+
+	CacheInvalidateRelcache(trigger->tg_relation);
+	plat_worker_wake_at_commit();
+	return PointerGetDatum(NULL);
+}
