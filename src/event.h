@@ -75,7 +75,8 @@ extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
 /* event_read.c */
 extern int64 plat_event_last(void);
 extern int64 plat_event_mark(long patience);
-extern void plat_event_refuse_old_snapshot(void);
+extern bool plat_event_log_is_whole(Oid log);
+extern void plat_event_check_reader(void);
 
 /* event_projection.c */
 extern PlatUserFunction plat_event_find_function(const char *signature);

@@ -36,9 +36,7 @@ bound_of(const PlatWatermark *watermark, const PlatWriter *writer)
 	for (int i = 0; i < watermark->nwriters; i++)
 		if (watermark->writers[i].id == writer->id)
 			return watermark->writers[i].bound;
-	if (!watermark->has_looked || writer->is_renamed)
-		return watermark->mark;
-	return watermark->drawn;
+	return writer->is_renamed ? watermark->mark : watermark->drawn;
 }
 
 /*

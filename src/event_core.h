@@ -19,14 +19,16 @@ typedef struct PlatWriter
 	bool		is_renamed;		/* it may have had another id before */
 } PlatWriter;
 
-/* What a reader remembers from one look at the log to the next. */
+/*
+ * What a reader remembers from one look at the log to the next.  One that has
+ * not looked yet has drawn 0, and no writers.
+ */
 typedef struct PlatWatermark
 {
 	int64		drawn;			/* last position drawn before the last look */
 	int64		mark;			/* all that is at or below is decided */
 	PlatWriter *writers;		/* of the last look */
 	int			nwriters;
-	bool		has_looked;
 } PlatWatermark;
 
 /* What an error in a projection calls for. */

@@ -362,8 +362,11 @@ plat_event_maintain_log(FunctionCallInfo fcinfo)
 	user = plat_sql_become_owner(log, &context);
 	/* Partition bounds are read as text. */
 	LockRelationOid(log, AccessShareLock);
-	make_ahead(log, fcinfo);
-	drop_old(fcinfo);
+	if (plat_event_log_is_whole(log))
+	{
+		make_ahead(log, fcinfo);
+		drop_old(fcinfo);
+	}
 	if (plat_sql_query("DELETE FROM platpat.command_results"
 					   " WHERE created_at < now() - interval '24 hours'",
 					   0, NULL, NULL, NULL) > 0)

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -20,12 +22,14 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "partitioning/partdesc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #include "array.h"
@@ -126,7 +130,6 @@ remember(int64 drawn, int64 mark, const PlatWriter *writers, int nwriters)
 	}
 	seen.drawn = drawn;
 	seen.mark = mark;
-	seen.has_looked = true;
 }
 
 /*
@@ -152,12 +155,38 @@ look(Oid log, bool *is_held)
 }
 
 /*
+ * Whether the log is whole.  A restore makes partitions, fills them one by one
+ * without a lock on the log, and gives each its trigger when it is full, so
+ * what has none may be waiting for events that are below any mark.
+ */
+bool
+plat_event_log_is_whole(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
+	bool		is_whole = true;
+
+	for (int i = 0; i < desc->nparts && is_whole; i++)
+	{
+		Relation	partition = try_relation_open(desc->oids[i], AccessShareLock);
+
+		if (partition == NULL)
+			continue;
+		is_whole = partition->trigdesc != NULL;
+		relation_close(partition, NoLock);
+	}
+	table_close(rel, NoLock);
+	return is_whole;
+}
+
+/*
  * Raise unless the caller can read by a watermark: 25006 on a standby, which
  * does not know of the primary's locks, and 0A000 in a transaction whose
- * snapshot is older than the mark would be.
+ * snapshot is older than the mark would be, and 55000 while the log is being
+ * restored.
  */
 void
-plat_event_refuse_old_snapshot(void)
+plat_event_check_reader(void)
 {
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -170,6 +199,11 @@ plat_event_refuse_old_snapshot(void)
 				 errmsg("cannot read events by position at this isolation level"),
 				 errdetail("The snapshot of the transaction is older than the positions that it would read up to."),
 				 errhint("Use READ COMMITTED.")));
+	if (!plat_event_log_is_whole(plat_our_table("events")))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event log is being restored"),
+				 errdetail("A partition of platpat.events does not have its trigger yet.")));
 }
 
 /*
@@ -190,10 +224,10 @@ plat_event_mark(long patience)
 	int64		goal = 0;
 	bool		is_held;
 
-	plat_event_refuse_old_snapshot();
+	plat_event_check_reader();
 	if (is_first)
 	{
-		seen.has_looked = false;
+		seen.drawn = 0;
 		seen.nwriters = 0;
 		seen.mark = known_mark();
 		seen_log = log;
@@ -322,7 +356,8 @@ plat_event_ack(PG_FUNCTION_ARGS)
 
 	plat_refuse_null(fcinfo, 1, "up_to");
 	SPI_connect();
-	if (PG_GETARG_INT64(1) > plat_event_mark(100))
+	/* The mark of this session may be below that of the one that fetched. */
+	if (PG_GETARG_INT64(1) > plat_event_last())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("position " INT64_FORMAT " cannot have been fetched",

@@ -311,7 +311,7 @@ plat_event_rebuild_projection(PG_FUNCTION_ARGS)
 	int64		mark;
 
 	plat_refuse_null(fcinfo, 1, "partial");
-	plat_event_refuse_old_snapshot();
+	plat_event_check_reader();
 	SPI_connect();
 	begin_rebuild(&rebuild, name, PG_GETARG_BOOL(1));
 	if (rebuild.projection->is_per_tenant && rebuild.projection->is_inline)

@@ -45,6 +45,9 @@
 /* Milliseconds that run_projections() has patience with writers. */
 #define PATIENCE_MS 1000
 
+/* Milliseconds between two looks at a log that is being restored. */
+#define RESTORE_MS 10000
+
 /* Milliseconds between two maintenances of a log that is in use. */
 #define MAINTENANCE_MS 3600000
 
@@ -164,13 +167,16 @@ try_apply(const Work *work, const char *tenant, int64 first, int64 last)
 }
 
 /*
- * Parameters for the statements about a range: first, last, types, tenant.
+ * Parameters for the statements about a range: first, last, types, tenant, a
+ * limit, and whether events of nobody count.
  */
-static const Oid range_types[] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTOID, INT4OID};
+static const Oid range_types[] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTOID,
+INT4OID, BOOLOID};
 
 #define IN_RANGE \
 	" FROM platpat.events WHERE position >= $1 AND position <= $2" \
-	" AND ($3 IS NULL OR type = ANY ($3)) AND ($4 IS NULL OR tenant = $4)"
+	" AND ($3 IS NULL OR type = ANY ($3)) AND ($4 IS NULL OR tenant = $4)" \
+	" AND ($6 OR tenant IS NOT NULL)"
 
 static uint64
 query_range(const PlatProjection *projection, const char *command,
@@ -178,9 +184,9 @@ query_range(const PlatProjection *projection, const char *command,
 {
 	Datum		values[] = {Int64GetDatum(first), Int64GetDatum(last),
 		projection->types, tenant ? CStringGetTextDatum(tenant) : (Datum) 0,
-	Int32GetDatum(limit)};
+	Int32GetDatum(limit), BoolGetDatum(!projection->is_per_tenant)};
 	char		nulls[] = {' ', ' ', projection->has_types ? ' ' : 'n',
-	tenant ? ' ' : 'n', ' ', '\0'};
+	tenant ? ' ' : 'n', ' ', ' ', '\0'};
 	int			level = NewGUCNestLevel();
 	uint64		rows;
 
@@ -189,7 +195,7 @@ query_range(const PlatProjection *projection, const char *command,
 							 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	rows = plat_sql_as_owner("events", command, 5, (Oid *) range_types, values, nulls);
+	rows = plat_sql_as_owner("events", command, lengthof(range_types), (Oid *) range_types, values, nulls);
 	AtEOXact_GUC(true, level);
 	return rows;
 }
@@ -275,7 +281,7 @@ list_tenants(const PlatProjection *projection, int64 first, int64 last)
 {
 	List	   *tenants = NIL;
 	uint64		rows = query_range(projection, "SELECT DISTINCT tenant" IN_RANGE
-								   " AND tenant IS NOT NULL ORDER BY tenant",
+								   " ORDER BY tenant",
 								   NULL, first, last, 0);
 
 	for (uint64 i = 0; i < rows; i++)
@@ -725,6 +731,12 @@ look_around(long *until)
 	*until = PLAT_SERVE_NEVER;
 	if (!plat_worker_begin())
 		return NIL;
+	if (!plat_event_log_is_whole(plat_our_table("events")))
+	{
+		*until = RESTORE_MS;
+		plat_worker_commit();
+		return NIL;
+	}
 	SPI_connect();
 	names = list_projections(NULL, caller);
 	(void) plat_sql_as_owner("projection_positions",
