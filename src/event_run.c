@@ -740,13 +740,13 @@ look_around(long *until)
 	SPI_connect();
 	names = list_projections(NULL, caller);
 	(void) plat_sql_as_owner("projection_positions",
-							 "SELECT least((SELECT greatest(1, extract(epoch FROM min(next_attempt)"
-							 "   - clock_timestamp()) * 1000)::bigint"
+							 "SELECT least((SELECT extract(epoch FROM min(next_attempt)"
+							 "   - clock_timestamp()) * 1000"
 							 "  FROM platpat.projection_positions WHERE next_attempt IS NOT NULL),"
-							 " (SELECT 3600000 FROM platpat.events LIMIT 1))",
+							 " (SELECT 3600000 FROM platpat.events LIMIT 1))::bigint",
 							 0, NULL, NULL, NULL);
 	if (plat_sql_value(0, 1))
-		*until = (long) number(1);
+		*until = Max((long) number(1), 1);
 	SPI_finish();
 	plat_worker_commit();
 	return names;

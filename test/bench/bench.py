@@ -475,12 +475,81 @@ def guards():
              seen(isolation >= 0.97)))
 
 
+def event_appends():
+    title("Events: appending one, and inserting the same row and its version by hand")
+    count = 2000
+    taken = measure({"plain": f"SELECT append_plain({count})", "ours": f"SELECT append_ours({count})"}, SMALL,
+                    calls=count)
+    ratio = taken["ours"] / taken["plain"]
+    table(("", "µs of CPU an event", "ratio"),
+          ("INSERT ... ON CONFLICT of the version, and INSERT of the event", f"{taken['plain']:.1f}", "1"),
+          ("`platpat.append_event(...)`", f"{taken['ours']:.1f}", f"{ratio:.2f}"))
+    return ratio
+
+
+def event_projections():
+    events = 200000
+    title(f"Events: applying {events:,} to totals of 10,000 customers, by `run_projections()`")
+    admin("SELECT max(platpat.append_event('order', i::text, 'order.placed',"
+          " jsonb_build_object('customer_id', i % 10000, 'total', i % 100)))"
+          f" FROM generate_series(1, {events}) i")
+    admin("VACUUM ANALYZE platpat.events")
+    taken = {}
+    for name, apply, batch in (("set based, 1,000 events a batch", "apply_totals", 1000),
+                               ("set based, 5,000 events a batch", "apply_totals", 5000),
+                               ("row at a time, 1,000 events a batch", "apply_rows", 1000)):
+        runs = []
+        for _ in range(3):
+            connection = psycopg2.connect(host=HOST, dbname="bench", user="postgres")
+            cursor = connection.cursor()
+            cursor.execute("TRUNCATE totals, row_totals")
+            cursor.execute(f"SELECT platpat.create_projection('bench', '{apply}(bigint, bigint)', '{{order.placed}}',"
+                           f" batch_size => {batch})")
+            clock = cpu_clock(connection.get_backend_pid())
+            before = time.clock_gettime(clock)
+            cursor.execute("SELECT applied FROM platpat.run_projections('bench')")
+            runs.append(time.clock_gettime(clock) - before)
+            assert cursor.fetchone()[0] == events
+            connection.close()
+        taken[name] = events / statistics.median(runs)
+    rows = list(taken)[-1]
+    table(("", "events a second of CPU", "ratio"),
+          *((name, f"{rate:,.0f}", f"{rate / taken[rows]:.1f}") for name, rate in taken.items()))
+    return taken[list(taken)[1]]
+
+
+def event_latency():
+    title("Events: from the commit of an append to a reader of the projection that the worker applies")
+    admin("SELECT platpat.create_projection('seen', 'apply_seen(bigint, bigint)', '{looked}')")
+    rows = []
+    for name, count, pause in (("an event every 10 ms", 500, 0.01), ("every 1.5 s, the worker is started each time", 20, 1.5)):
+        admin("TRUNCATE latencies")
+        admin(f"CALL measure_latency({count}, {pause})")
+        rows.append((name, *admin("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms),"
+                                  " percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), max(ms) FROM latencies")[0]))
+    table(("", "median, ms", "99 of 100, ms", "most, ms"),
+          *((name, *(f"{value:.1f}" for value in values)) for name, *values in rows))
+    time.sleep(3)
+    workers = admin("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'platpat worker'")[0][0]
+    return rows[0][1], rows[0][2], workers
+
+
+def events():
+    append, rate = event_appends(), event_projections()
+    p50, p99, workers = event_latency()
+    return (("`append_event` against the same INSERTs by hand", f"{append:.2f}", "<= 1.3", seen(append <= 1.3)),
+            ("events a second that a projection applies, set based", f"{rate:,.0f}", ">= 150,000", seen(rate >= 150000)),
+            ("commit to applied, median", f"{p50:.1f} ms", "< 5 ms", seen(p50 < 5)),
+            ("commit to applied, 99 of 100", f"{p99:.1f} ms", "< 30 ms", seen(p99 < 30)),
+            ("processes of ours in databases that are idle", f"{workers}", "0", seen(workers == 0)))
+
+
 def main():
     version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()
     (taken, more), (share, move, astray) = lookups(), growth()
-    guarded, limited = guards(), limits()
+    guarded, limited, evented = guards(), limits(), events()
     ring, against_md5 = more("md5 ring"), taken["md5 ring"] / taken["md5"]
     cheap = max(more(n) for n in ("jump_hash", "partition_hash", "partition_hash bigint"))
     only_new = all(astray[n] == 0 for n in ("md5", "ketama", "rendezvous", "jump"))
@@ -502,7 +571,7 @@ def main():
           ("counted moves against `plan_ring`", f"{move:.1f} σ", "<= 4.5 σ", seen(move <= 4.5)),
           ("md5, ketama, rendezvous and jump move to the new shard only", "yes" if only_new else "no", "yes",
            seen(only_new)),
-          *limited, *guarded)
+          *limited, *guarded, *evented)
 
 
 main()

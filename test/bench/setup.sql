@@ -75,3 +75,83 @@ FROM (VALUES
 	('set_tenant', format('PERFORM platpat.set_tenant(%L)', tenant_uuid(1))),
 	('set_local', format('SET LOCAL bench.tenant = %L', tenant_uuid(1))),
 	('set_config', format('PERFORM set_config(%L, %L, true)', 'bench.tenant', tenant_uuid(1)))) v(name, call) \gexec
+
+-- The event log as one writes it by hand, with the keys that a partition has.
+CREATE SEQUENCE plain_position;
+CREATE TABLE plain_events (
+	position bigint PRIMARY KEY DEFAULT nextval('plain_position'), id uuid NOT NULL DEFAULT gen_random_uuid(),
+	aggregatetype text COLLATE "C" NOT NULL, aggregateid text COLLATE "C" NOT NULL, version bigint NOT NULL,
+	type text COLLATE "C" NOT NULL, payload jsonb NOT NULL, tenant text COLLATE "C", metadata jsonb,
+	created_at timestamptz NOT NULL);
+CREATE INDEX ON plain_events (tenant, aggregatetype, aggregateid, version);
+CREATE TABLE plain_streams (tenant text COLLATE "C", aggregatetype text COLLATE "C" NOT NULL,
+	aggregateid text COLLATE "C" NOT NULL, version bigint NOT NULL,
+	UNIQUE NULLS NOT DISTINCT (tenant, aggregatetype, aggregateid)) WITH (fillfactor = 70);
+-- Two events for each thing: one makes it, one changes it.
+CREATE SEQUENCE things;
+CREATE FUNCTION append_plain(n int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE next_version bigint; new_position bigint; base text := nextval('things') || '-';
+BEGIN
+	FOR i IN 1 .. n LOOP
+		INSERT INTO plain_streams AS s VALUES ('acme', 'order', base || i / 2, 1)
+			ON CONFLICT (tenant, aggregatetype, aggregateid) DO UPDATE SET version = s.version + 1
+			RETURNING version INTO next_version;
+		INSERT INTO plain_events (tenant, aggregatetype, aggregateid, version, type, payload, created_at)
+			VALUES ('acme', 'order', base || i / 2, next_version, 'order.created',
+				'{"order_id": 1, "customer_id": 7, "total": 12.5}', clock_timestamp())
+			RETURNING position INTO new_position;
+	END LOOP;
+	RETURN new_position;
+END $$;
+CREATE FUNCTION append_ours(n int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE new_position bigint; base text := nextval('things') || '-';
+BEGIN
+	FOR i IN 1 .. n LOOP
+		new_position := platpat.append_event('order', base || i / 2, 'order.created',
+			'{"order_id": 1, "customer_id": 7, "total": 12.5}');
+	END LOOP;
+	RETURN new_position;
+END $$;
+GRANT SELECT, INSERT, UPDATE ON plain_events, plain_streams TO bench_plain;
+GRANT USAGE ON SEQUENCE plain_position, things TO bench_plain, bench_app;
+GRANT EXECUTE ON FUNCTION platpat.append_event(text, text, text, jsonb, bigint, jsonb) TO bench_app;
+-- Read models: totals of 10,000 customers, set based and row at a time.
+CREATE TABLE totals (customer bigint PRIMARY KEY, orders bigint NOT NULL, total numeric NOT NULL);
+CREATE TABLE row_totals (LIKE totals INCLUDING ALL);
+CREATE FUNCTION apply_totals(first bigint, last bigint) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO totals AS t
+		SELECT (payload ->> 'customer_id')::bigint, count(*), sum((payload ->> 'total')::numeric)
+		FROM platpat.events WHERE position BETWEEN first AND last AND type = 'order.placed' GROUP BY 1
+	ON CONFLICT (customer) DO UPDATE SET orders = t.orders + excluded.orders, total = t.total + excluded.total
+$$;
+CREATE FUNCTION apply_rows(first bigint, last bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE event platpat.events;
+BEGIN
+	FOR event IN SELECT * FROM platpat.events WHERE position BETWEEN first AND last AND type = 'order.placed' ORDER BY position LOOP
+		INSERT INTO row_totals AS t VALUES ((event.payload ->> 'customer_id')::bigint, 1, (event.payload ->> 'total')::numeric)
+		ON CONFLICT (customer) DO UPDATE SET orders = t.orders + 1, total = t.total + excluded.total;
+	END LOOP;
+END $$;
+-- From the commit to whoever reads the read model.
+CREATE TABLE seen (position bigint PRIMARY KEY);
+CREATE FUNCTION apply_seen(first bigint, last bigint) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO seen SELECT position FROM platpat.events WHERE position BETWEEN first AND last AND type = 'looked'
+$$;
+CREATE TABLE latencies (ms float8);
+CREATE PROCEDURE measure_latency(n int, pause float8) LANGUAGE plpgsql AS $$
+DECLARE appended bigint; committed timestamptz; done timestamptz;
+BEGIN
+	FOR i IN 1 .. n LOOP
+		appended := platpat.append_event('look', i::text, 'looked', '{}');
+		COMMIT;
+		committed := clock_timestamp();
+		IF NOT platpat.wait_for_projection('seen', appended, '10 s') THEN
+			RAISE EXCEPTION 'not applied in 10 s';
+		END IF;
+		done := clock_timestamp();
+		INSERT INTO latencies VALUES (extract(epoch FROM done - committed) * 1000);
+		COMMIT;
+		PERFORM pg_sleep(pause);
+		COMMIT;
+	END LOOP;
+END $$;
