@@ -43,8 +43,8 @@ COMMENT ON COLUMN platpat.events.tenant IS 'The tenant that was set; null only f
 COMMENT ON COLUMN platpat.events.metadata IS 'What the application adds: who, why, by which request.';
 COMMENT ON COLUMN platpat.events.created_at IS 'When it was appended, by the time of day.';
 ALTER TABLE platpat.events ENABLE ROW LEVEL SECURITY;
-CREATE POLICY platpat_tenant ON platpat.events USING (tenant = platpat.current_tenant());
-COMMENT ON POLICY platpat_tenant ON platpat.events IS 'Events of the current tenant; those of none are for roles that bypass row security.';
+CREATE POLICY own_tenant ON platpat.events USING (tenant = platpat.current_tenant());
+COMMENT ON POLICY own_tenant ON platpat.events IS 'Events of the current tenant; those of none are for roles that bypass row security.';
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.events
     EXECUTE FUNCTION platpat.guard_events();
 COMMENT ON TRIGGER guard ON platpat.events IS 'Only append_event() writes.';
@@ -62,8 +62,8 @@ COMMENT ON COLUMN platpat.event_streams.aggregatetype IS 'The kind of thing.';
 COMMENT ON COLUMN platpat.event_streams.aggregateid IS 'Which of them.';
 COMMENT ON COLUMN platpat.event_streams.version IS 'The version of its last event, for expected_version.';
 ALTER TABLE platpat.event_streams ENABLE ROW LEVEL SECURITY;
-CREATE POLICY platpat_tenant ON platpat.event_streams USING (tenant = platpat.current_tenant());
-COMMENT ON POLICY platpat_tenant ON platpat.event_streams IS 'Those of the current tenant.';
+CREATE POLICY own_tenant ON platpat.event_streams USING (tenant = platpat.current_tenant());
+COMMENT ON POLICY own_tenant ON platpat.event_streams IS 'Those of the current tenant.';
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.event_streams
     EXECUTE FUNCTION platpat.guard_table();
 COMMENT ON TRIGGER guard ON platpat.event_streams IS 'Only append_event() writes.';

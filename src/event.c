@@ -40,36 +40,31 @@
 /* Longest type, aggregatetype and aggregateid in bytes, as in Debezium. */
 #define TEXT_MAX 255
 
-/* Where the tenant stands among the parameters of the statements below. */
-#define NO_TENANT(tenant) ((tenant) == NULL ? 'n' : ' ')
-
 PG_FUNCTION_INFO_V1(plat_event_append);
 PG_FUNCTION_INFO_V1(plat_event_append_uuid);
 PG_FUNCTION_INFO_V1(plat_event_append_bigint);
 PG_FUNCTION_INFO_V1(plat_event_guard);
 
 /*
- * Statements that are run with each append, and so are planned once.  They
- * leave nothing to the search_path.
+ * What an append runs, planned once and leaving nothing to the search_path: it
+ * counts up the version of the thing, and inserts the event if that was as
+ * expected.  The last parameter is expected_version.
  */
-static PlatSavedPlan head_plan = {
-	.command = "INSERT INTO platpat.event_streams AS s"
-	" (tenant, aggregatetype, aggregateid, version) VALUES ($1, $2, $3, 1)"
-	" ON CONFLICT (tenant, aggregatetype, aggregateid) DO UPDATE"
-	" SET version = s.version OPERATOR(pg_catalog.+) 1"
-	" WHERE $4 IS NULL OR s.version OPERATOR(pg_catalog.=) $4"
-	" RETURNING version",
-	.nargs = 4,
-	.types = {TEXTOID, TEXTOID, TEXTOID, INT8OID},
-};
-
-static PlatSavedPlan event_plan = {
-	.command = "INSERT INTO platpat.events (tenant, aggregatetype, aggregateid,"
-	" version, type, payload, metadata, created_at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING position",
+static PlatSavedPlan append_plan = {
+	.command = "WITH head AS (INSERT INTO platpat.event_streams AS s"
+	"  (tenant, aggregatetype, aggregateid, version) VALUES ($1, $2, $3, 1)"
+	"  ON CONFLICT (tenant, aggregatetype, aggregateid) DO UPDATE"
+	"  SET version = s.version OPERATOR(pg_catalog.+) 1"
+	"  WHERE $8 IS NULL OR s.version OPERATOR(pg_catalog.=) $8"
+	"  RETURNING version)"
+	" INSERT INTO platpat.events (tenant, aggregatetype, aggregateid,"
+	"  version, type, payload, metadata, created_at)"
+	" SELECT $1, $2, $3, h.version, $4, $5, $6, $7 FROM head h"
+	" WHERE $8 IS NULL OR h.version OPERATOR(pg_catalog.=) ($8 OPERATOR(pg_catalog.+) 1)"
+	" RETURNING position",
 	.nargs = 8,
-	.types = {TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID,
-	TIMESTAMPTZOID},
+	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID,
+	TIMESTAMPTZOID, INT8OID},
 };
 
 static const struct config_enum_entry width_options[] = {
@@ -177,29 +172,26 @@ plat_event_tenant(void)
 }
 
 /*
- * The version that a thing has, by its key: tenant, aggregatetype and
- * aggregateid.
+ * Raise 40001: a thing, by its key of tenant, aggregatetype and aggregateid,
+ * has another version than the caller has seen.  One that is new has version
+ * 1 by now, but no event.
  */
-static int64
-version_now(const Datum *key, const char *nulls)
+pg_noreturn static void
+refuse_version(const Datum *key, const char *nulls, int64 expected)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {key[0], key[1], key[2]};
+	int64		found = 0;
 
-	if (plat_sql_query("SELECT version FROM platpat.event_streams"
-					   " WHERE tenant IS NOT DISTINCT FROM $1"
-					   " AND aggregatetype = $2 AND aggregateid = $3",
-					   3, types, values, nulls) == 0)
-		return 0;
-	return pg_strtoint64(plat_sql_value(0, 1));
-}
-
-/*
- * Raise 40001: the thing has another version than the caller has seen.
- */
-pg_noreturn static void
-refuse_version(const Datum *key, int64 expected, int64 found)
-{
+	if (plat_sql_query("SELECT CASE WHEN s.version > 1 OR EXISTS"
+					   "  (SELECT FROM platpat.events e"
+					   "   WHERE e.tenant IS NOT DISTINCT FROM $1 AND e.aggregatetype = $2"
+					   "   AND e.aggregateid = $3) THEN s.version ELSE 0 END"
+					   " FROM platpat.event_streams s"
+					   " WHERE s.tenant IS NOT DISTINCT FROM $1"
+					   " AND s.aggregatetype = $2 AND s.aggregateid = $3",
+					   3, types, values, nulls) > 0)
+		found = pg_strtoint64(plat_sql_value(0, 1));
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("%s \"%s\" does not have version " INT64_FORMAT,
@@ -210,54 +202,11 @@ refuse_version(const Datum *key, int64 expected, int64 found)
 }
 
 /*
- * Count up the version of a thing and return it. expected is the version that
- * it must have before, 0 for none, or NULL; otherwise 40001.  key is tenant,
- * aggregatetype and aggregateid.
+ * Insert the event whose parameters are given, but for the time, which is
+ * filled in; returns its position.  The log is locked by the caller.
  */
 static int64
-next_version(const Datum *key, char tenant_null, const int64 *expected)
-{
-	Datum		values[4] = {key[0], key[1], key[2], 0};
-	char		nulls[] = {tenant_null, ' ', ' ', expected ? ' ' : 'n', '\0'};
-	int64		version;
-	bool		isnull;
-
-	if (expected)
-		values[3] = Int64GetDatum(*expected);
-	if (plat_sql_execute_saved(&head_plan, values, nulls) == 0)
-		refuse_version(key, *expected, version_now(key, nulls));
-	version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
-	/* It was new, or else nothing would have come back. */
-	if (expected && version != *expected + 1)
-		refuse_version(key, *expected, 0);
-	return version;
-}
-
-/*
- * The argument expected_version, in *version; NULL if there is none.
- */
-static int64 *
-expected_arg(FunctionCallInfo fcinfo, int64 *version)
-{
-	if (PG_ARGISNULL(4))
-		return NULL;
-	*version = PG_GETARG_INT64(4);
-	if (*version < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("expected_version must not be negative")));
-	return version;
-}
-
-/*
- * Insert the event whose parameters are given, but for version and time,
- * which are filled in; returns its position.  The log is locked by the
- * caller.
- */
-static int64
-insert_event(Oid log, Datum *values, const char *nulls, const int64 *expected)
+insert_event(Oid log, Datum *values, const char *nulls)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Oid			owner;
@@ -268,9 +217,9 @@ insert_event(Oid log, Datum *values, const char *nulls, const int64 *expected)
 	SPI_connect();
 	owner = plat_sql_become_owner(log, &context);
 	plat_event_need_partition(log, now);
-	values[3] = Int64GetDatum(next_version(values, nulls[0], expected));
-	values[7] = TimestampTzGetDatum(now);
-	(void) plat_sql_execute_saved(&event_plan, values, nulls);
+	values[6] = TimestampTzGetDatum(now);
+	if (plat_sql_execute_saved(&append_plan, values, nulls) == 0)
+		refuse_version(values, nulls, DatumGetInt64(values[7]));
 	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 										   SPI_tuptable->tupdesc, 1, &isnull));
 	SetUserIdAndSecContext(owner, context);
@@ -288,24 +237,28 @@ append(FunctionCallInfo fcinfo, text * aggregateid)
 	text	   *type = text_arg(fcinfo, 2, "type", TEXT_MAX);
 	const char *tenant = plat_event_tenant();
 	Oid			log = plat_our_table("events");
-	char		nulls[] = {NO_TENANT(tenant), ' ', ' ', ' ', ' ', ' ',
-		PG_ARGISNULL(5) ? 'n' : ' ', ' ', '\0'
+	char		nulls[] = {tenant ? ' ' : 'n', ' ', ' ', ' ', ' ',
+		PG_ARGISNULL(5) ? 'n' : ' ', ' ', PG_ARGISNULL(4) ? 'n' : ' ', '\0'
 	};
 	Datum		values[8] = {0};
-	int64		expected;
 	int64		position;
 
 	plat_refuse_null(fcinfo, 3, "payload");
+	if (!PG_ARGISNULL(4) && PG_GETARG_INT64(4) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expected_version must not be negative")));
 	if (tenant)
 		values[0] = CStringGetTextDatum(tenant);
 	values[1] = PointerGetDatum(aggregatetype);
 	values[2] = PointerGetDatum(aggregateid);
-	values[4] = PointerGetDatum(type);
-	values[5] = PG_GETARG_DATUM(3);
-	values[6] = PG_ARGISNULL(5) ? (Datum) 0 : PG_GETARG_DATUM(5);
+	values[3] = PointerGetDatum(type);
+	values[4] = PG_GETARG_DATUM(3);
+	values[5] = PG_GETARG_DATUM(5);
+	values[7] = PG_GETARG_DATUM(4);
 	/* Before the projections are looked at: who changes them locks, too. */
 	LockRelationOid(log, RowExclusiveLock);
-	position = insert_event(log, values, nulls, expected_arg(fcinfo, &expected));
+	position = insert_event(log, values, nulls);
 	plat_event_appended(type, tenant, position);
 	PG_RETURN_INT64(position);
 }

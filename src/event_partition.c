@@ -165,7 +165,7 @@ make_partition(const char *name, const Span *span)
 						  " PRIMARY KEY (position))", table));
 	plat_sql_run(psprintf("CREATE INDEX ON %s (tenant, aggregatetype, aggregateid, version)", table));
 	plat_sql_run(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", table));
-	plat_sql_run(psprintf("CREATE POLICY platpat_tenant ON %s"
+	plat_sql_run(psprintf("CREATE POLICY own_tenant ON %s"
 						  " USING (tenant = platpat.current_tenant())", table));
 	plat_sql_run(psprintf("CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
 						  " ON %s EXECUTE FUNCTION platpat.guard_events()", table));

@@ -116,8 +116,8 @@ GRANT SELECT, INSERT, UPDATE ON plain_events, plain_streams TO bench_plain;
 GRANT USAGE ON SEQUENCE plain_position, things TO bench_plain, bench_app;
 GRANT EXECUTE ON FUNCTION platpat.append_event(text, text, text, jsonb, bigint, jsonb) TO bench_app;
 -- Read models: totals of 10,000 customers, set based and row at a time.
-CREATE TABLE totals (customer bigint PRIMARY KEY, orders bigint NOT NULL, total numeric NOT NULL);
-CREATE TABLE row_totals (LIKE totals INCLUDING ALL);
+CREATE TABLE totals (customer bigint PRIMARY KEY, orders bigint NOT NULL, total numeric NOT NULL) WITH (fillfactor = 50);
+CREATE TABLE row_totals (LIKE totals INCLUDING ALL) WITH (fillfactor = 50);
 CREATE FUNCTION apply_totals(first bigint, last bigint) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO totals AS t
 		SELECT (payload ->> 'customer_id')::bigint, count(*), sum((payload ->> 'total')::numeric)
