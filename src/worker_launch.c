@@ -67,9 +67,13 @@ static PlatLaunch launches[PLAT_WORKER_DATABASES];
 /* When pg_database was read, or 0. */
 static uint64 read_at = 0;
 
-/* The wait for a slot of max_worker_processes, 0 while there are some. */
+/*
+ * The wait for a slot of max_worker_processes, 0 while there are some, and
+ * whether the log has heard of it since all that waited had one.
+ */
 static uint64 slot_wait = 0;
 static uint64 slot_retry_at = 0;
+static bool has_told = false;
 
 static PlatSharedDatabase *
 entry_of(int i)
@@ -322,10 +326,11 @@ make_way(uint64 now)
 static void
 note_no_slot(uint64 now)
 {
-	if (slot_wait == 0)
+	if (!has_told)
 		ereport(LOG,
 				(errmsg("platpat finds no free slot for a background worker"),
 				 errhint("Raise max_worker_processes, or lower platpat.max_workers.")));
+	has_told = true;
 	slot_wait = slot_wait == 0 ? PLAT_SECOND :
 		Min(2 * slot_wait, LAST_SLOT_RETRY);
 	slot_retry_at = now + slot_wait;
@@ -390,6 +395,8 @@ start_workers(uint64 now)
 		slot_wait = slot_retry_at = 0;
 		room--;
 	}
+	if (now >= slot_retry_at && oldest_due(now) < 0)
+		has_told = false;
 }
 
 /*

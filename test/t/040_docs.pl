@@ -37,7 +37,7 @@ my @pages = map { s{^\Q@{[ tree() ]}\E/*}{}r } grep { -f }
   (tree('README.md'), tree('README.ru.md'), tree('src/README.md'),
 	sort(glob(tree('docs/*.md')), glob(tree('docs/ru/*.md'))));
 for my $name (qw(README.md README.ru.md src/README.md docs/ru/README.md docs/ru/isolation.md),
-	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit breaker bulkhead admin settings))
+	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit breaker bulkhead worker admin settings))
 {
 	ok(-f tree($name), "there is $name");
 }
