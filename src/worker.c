@@ -182,6 +182,9 @@ work(bool all)
 	return next > now ? (long) ((next - now + 999999) / 1000000) : 0;
 }
 
+/*
+ * At the end of the process: nobody waits for a place that nobody gives.
+ */
 static void
 note_end(int code, Datum arg)
 {

@@ -58,8 +58,13 @@ typedef enum PlatExtension
 	EXTENSION_LOCKED			/* by who drops or alters it */
 } PlatExtension;
 
+/* The database's entry, which this process has claimed. */
 static PlatSharedDatabase *entry;
+
+/* What the last transaction found. */
 static PlatExtension extension;
+
+/* What modules allocate between their transactions; emptied after a round. */
 static MemoryContext round_context;
 
 /* Whether next_due has been written by a worker that has done its work. */
@@ -197,6 +202,7 @@ lock_extension(void)
 	if (!ConditionalLockDatabaseObject(ExtensionRelationId, found, 0,
 									   AccessShareLock))
 		return EXTENSION_LOCKED;
+	/* It may have gone before the lock was there. */
 	if (find_extension(&version) != found || !is_our_version(version))
 		return EXTENSION_ABSENT;
 	return EXTENSION_READY;
@@ -241,6 +247,7 @@ plat_worker_begin(void)
 	pgstat_report_activity(STATE_RUNNING, "platpat: what is due");
 	plat_worker_restart_timeout();
 	extension = lock_extension();
+	/* A snapshot of before the lock could show tables that are gone. */
 	if (extension == EXTENSION_READY)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	else
@@ -307,6 +314,9 @@ run_round(void)
 	return due;
 }
 
+/*
+ * Read postgresql.conf anew if the postmaster has told to.
+ */
 static void
 reload_settings(void)
 {

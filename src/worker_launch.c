@@ -95,6 +95,10 @@ plat_worker_retry_time(uint32 failures)
 	return plat_clock() + (uint64) (Min(wait, LAST_RETRY) * jitter);
 }
 
+/*
+ * Whether there is a worker, or will be in a moment. One that has taken itself
+ * out of the table runs until the postmaster says that it has ended.
+ */
 static bool
 is_running(int i)
 {
@@ -183,6 +187,7 @@ note_database(const FormData_pg_database *row)
 	PlatLaunch *launch;
 
 	entry = open ? plat_worker_make(row->oid) : plat_worker_find(row->oid);
+	/* One that is not open is known only so that its entry is kept. */
 	if (entry != NULL)
 	{
 		launch = &launches[entry - plat_workers->databases];
@@ -216,6 +221,10 @@ free_entries(uint32 scan)
 	LWLockRelease(&plat_workers->lock);
 }
 
+/*
+ * Begin a reading of pg_database, before its snapshot is taken. Returns its
+ * number.
+ */
 static uint32
 next_scan(void)
 {
@@ -356,9 +365,11 @@ start_worker(int i)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(pg_atomic_read_u32(&entry->oid));
 	worker.bgw_notify_pid = MyProcPid;
+	/* From its registration on all of these are the worker's. */
 	pg_atomic_write_u32(&entry->leave, 0);
 	pg_atomic_write_u32(&entry->failures, failures + 1);
 	pg_atomic_write_u64(&entry->next_due, plat_worker_retry_time(failures + 1));
+	/* The handle has to outlive whatever context is current. */
 	MemoryContextSwitchTo(TopMemoryContext);
 	if (RegisterDynamicBackgroundWorker(&worker, &launches[i].handle))
 		return true;
@@ -410,6 +421,7 @@ note_queue(uint64 now)
 	for (int i = 0; i < PLAT_WORKER_DATABASES; i++)
 		if (is_waiting(i) && due_time(i) <= now)
 			queued++;
+	/* Whoever begins to linger later sees the number itself. */
 	if (pg_atomic_exchange_u32(&plat_workers->queued, queued) > 0 ||
 		queued == 0)
 		return;

@@ -20,6 +20,8 @@ log_line_prefix = '%m [%p] %b '
 restart_after_crash = on
 platpat.worker_naptime = 1s
 platpat.worker_linger = 10s
+platpat.max_workers = 10
+max_worker_processes = 20
 );
 my $node = new_node('workers', init => [ allows_streaming => 1 ], extension => 0, conf => $conf);
 
