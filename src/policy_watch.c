@@ -159,7 +159,7 @@ drops_platpat(Node *command)
 
 /*
  * The number of tables of this database that would lose a policy with us, or
- * that are recorded as protected.
+ * that are recorded as protected.  Our own tables go with us.
  */
 static uint64
 count_protected(void)
@@ -169,7 +169,9 @@ count_protected(void)
 						  "  AND d.objid = p.oid"
 						  "  AND d.refclassid = 'pg_proc'::regclass"
 						  " JOIN pg_proc f ON f.oid = d.refobjid"
+						  " JOIN pg_class r ON r.oid = p.polrelid"
 						  " WHERE f.pronamespace = 'platpat'::regnamespace"
+						  " AND r.relnamespace <> f.pronamespace"
 						  " UNION SELECT c.oid FROM platpat.protections t"
 						  " JOIN pg_class c ON c.oid = t.table_name",
 						  0, NULL, NULL, NULL);

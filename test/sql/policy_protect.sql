@@ -145,7 +145,8 @@ CREATE TABLE shop.hand6 (tenant_id text NOT NULL, id int, PRIMARY KEY (tenant_id
 ALTER TABLE shop.hand6 ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON shop.hand6 USING (tenant_id = (SELECT max(o.note) FROM shop.orders o WHERE o.note = current_setting('app.t')));
 SELECT action FROM platpat.protect('shop.hand6');
-SELECT polrelid::regclass, array_agg(polname ORDER BY polname) FROM pg_policy GROUP BY 1 ORDER BY 1::text;
+SELECT polrelid::regclass, array_agg(polname ORDER BY polname) FROM pg_policy
+	WHERE polrelid NOT IN (SELECT oid FROM pg_class WHERE relnamespace = 'platpat'::regnamespace) GROUP BY 1 ORDER BY 1::text;
 
 -- a permissive policy that comes later
 \set VERBOSITY default
