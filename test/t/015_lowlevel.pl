@@ -256,6 +256,7 @@ my %nasty = (
 		q{array_fill(1::float8, ARRAY[100000])} ],
 	interval => [ 'NULL', map { "'$_'" } '0', '-1 s', '1 us', '1 month', '-1 month 30 days', '100 years', '178000000 years', '-178000000 years' ],
 	'timestamp with time zone' => [ 'NULL', map { "'$_'" } qw(infinity -infinity), '4713-01-01 BC', '294276-12-31 23:59:59Z', '2026-03-29 01:00Z' ],
+	jsonb => [ 'NULL', map { "'$_'" } 'null', '{}', '[]', '1e1000', '"\\u202e"', '{"a": {"b": [null, {}]}}' ],
 	regclass => [ 'NULL', '0::oid', '4294967295::oid', '1::oid',
 		map { "'$_'" } qw(item mine mine_n_key mine_seen mine_seq mine_type pg_class pg_toast.pg_toast_1255 mine_part
 		mine_part_1 mine_temp mine_stored mine_foreign platpat.protections platpat.protected_tables pg_policies), q{"mine ""''%s"} ],
@@ -294,7 +295,7 @@ my $temp = 'CREATE TEMP TABLE mine_temp (tenant_id text)';
 sub argument_lists
 {
 	my @types = @_;
-	my %harmless = (text => q{'a'}, uuid => q{'00000000-0000-0000-0000-000000000000'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'}, regnamespace => q{'own'}, boolean => 'true',
+	my %harmless = (text => q{'a'}, jsonb => q{'{}'}, uuid => q{'00000000-0000-0000-0000-000000000000'}, 'text[]' => q('{a,b}'), integer => '1', bigint => '1', name => q{'n'}, regclass => q{'mine'}, regnamespace => q{'own'}, boolean => 'true',
 		'double precision' => '1', 'double precision[]' => q('{1,1}'), interval => q{'1 us'}, 'timestamp with time zone' => q{'2026-01-01Z'});
 	my @lists = ([]);
 	my $combinations = 1;
@@ -353,7 +354,9 @@ my %ways = (
 	'a bigint tenant'       => [ 'app', q{SELECT platpat.set_tenant(1, false)} ],
 	'a superuser'           => [ 'postgres', q{SET platpat.allow_bypass_role = on;
 		SET platpat.on_missing_tenant = empty; SET platpat.tenant_type = uuid} ]);
-$node->safe_psql('postgres', q(SELECT platpat.create_breaker('a'), platpat.create_bulkhead('a', 5)));
+$node->safe_psql('postgres', q(SELECT platpat.create_breaker('a'), platpat.create_bulkhead('a', 5);
+	CREATE FUNCTION handle(payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
+	SELECT platpat.create_command('a', 'handle(jsonb)')));
 $node->safe_psql('postgres', "SET SESSION AUTHORIZATION app; $objects");
 for my $way (sort keys %ways)
 {
