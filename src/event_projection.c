@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -240,8 +241,9 @@ watch_caches(void)
 }
 
 /*
- * Read the projections for appends to come. What invalidates them meanwhile
- * is seen afterwards.
+ * Read the projections for appends to come, as they are committed now and not
+ * when the transaction took its snapshot. What invalidates them meanwhile is
+ * seen afterwards.
  */
 static void
 know_projections(void)
@@ -259,10 +261,12 @@ know_projections(void)
 	known_inline = NIL;
 	known_async = false;
 	SPI_connect();
-	rows = plat_sql_as_owner("projections",
-							 "SELECT " PROJECTION_COLUMNS
-							 " FROM platpat.projections ORDER BY projection",
-							 0, NULL, NULL, NULL);
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = plat_sql_read("projections",
+						 "SELECT " PROJECTION_COLUMNS
+						 " FROM platpat.projections ORDER BY projection",
+						 0, NULL, NULL);
+	PopActiveSnapshot();
 	MemoryContextSwitchTo(known_context);
 	for (uint64 i = 0; i < rows; i++)
 	{
