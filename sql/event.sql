@@ -410,8 +410,9 @@ CREATE VIEW platpat.event_writers AS
     SELECT l.pid, x.gid, a.xact_start AS since
       FROM pg_catalog.pg_locks l
       LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-      LEFT JOIN pg_catalog.pg_prepared_xacts x
-             ON l.pid IS NULL AND x.transaction::text = pg_catalog.split_part(l.virtualtransaction, '/', 2)
+      LEFT JOIN (pg_catalog.pg_locks t JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid)
+             ON l.pid IS NULL AND t.pid IS NULL AND t.locktype = 'transactionid'
+            AND t.mode = 'ExclusiveLock' AND t.virtualtransaction = l.virtualtransaction
      WHERE l.locktype = 'relation' AND l.granted
        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
        AND l.relation = 'platpat.events'::regclass
