@@ -212,8 +212,8 @@ plat_event_check_reader(void)
  *
  * A backend that looks for the first time does not know since when the
  * writers that it finds have been there.  It looks again until they are gone,
- * but for so many milliseconds at most, and then makes do with what other
- * readers know.  SPI is connected.
+ * but for so many milliseconds at most.  What other readers know counts, too:
+ * one that has not looked for long may know less.  SPI is connected.
  */
 int64
 plat_event_mark(long patience)
@@ -242,7 +242,7 @@ plat_event_mark(long patience)
 		CHECK_FOR_INTERRUPTS();
 		mark = look(log, &is_held);
 	}
-	return mark;
+	return is_held ? Max(mark, known_mark()) : mark;
 }
 
 /*
