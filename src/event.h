@@ -57,6 +57,7 @@ typedef struct PlatRun
 	int64		applied;		/* events */
 	int64		parked;
 	bool		is_behind;		/* there is more to do at once */
+	bool		is_busy;		/* another session is at it */
 	const char *error;			/* why it did not go on, or NULL */
 } PlatRun;
 
@@ -91,6 +92,7 @@ extern void plat_event_appended(const text * type, const char *tenant,
 extern void plat_event_call_apply(const PlatUserFunction *apply,
 								  const char *search_path,
 								  const char *tenant, int64 first, int64 last);
+extern void plat_event_lock_projection(const char *name);
 extern bool plat_event_run_once(const char *name, int64 mark, bool force,
 								PlatRun *run);
 extern int64 plat_event_replay(PlatProjection *projection,

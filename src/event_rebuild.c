@@ -244,13 +244,9 @@ rebuild_all(Rebuild *rebuild, int64 mark)
 static void
 begin_rebuild(Rebuild *rebuild, const char *name, bool partial)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
 	PlatUserFunction apply;
 
-	(void) plat_sql_as_owner("projection_positions",
-							 "SELECT FROM platpat.projection_positions WHERE projection = $1 FOR UPDATE",
-							 1, types, values, NULL);
+	plat_event_lock_projection(name);
 	rebuild->projection = plat_event_get_projection(name, false);
 	if (rebuild->projection->nread_models == 0)
 		ereport(ERROR,

@@ -347,27 +347,51 @@ apply_or_undo(Work *work, int64 first, int64 *last)
 }
 
 /*
+ * The position of a projection that can be run.  A time that is too far away
+ * was set by a clock that was wrong.
+ */
+#define FIND_POSITION \
+	"SELECT s.position FROM platpat.projection_positions s" \
+	" JOIN platpat.projections p USING (projection)" \
+	" WHERE projection = $1 AND p.mode = 'async'" \
+	" AND NOT p.paused AND NOT s.stopped" \
+	" AND ($2 OR s.next_attempt IS NULL OR s.next_attempt <= clock_timestamp()" \
+	"  OR s.next_attempt > clock_timestamp() + interval '10 minutes')"
+
+/*
  * Lock a projection that can be run, and return its position; -1 if it cannot
- * be now.  What failed before waits for its time, unless it is forced.
+ * be now, and whether that is because another session is at it.  What failed
+ * before waits for its time, unless it is forced.
  */
 static int64
-lock_position(const char *name, bool force)
+lock_position(const char *name, bool force, bool *is_busy)
 {
 	Oid			types[] = {TEXTOID, BOOLOID};
 	Datum		values[] = {CStringGetTextDatum(name), BoolGetDatum(force)};
 
-	/* A time that is too far away was set by a clock that was wrong. */
+	*is_busy = false;
 	if (plat_sql_as_owner("projection_positions",
-						  "SELECT s.position FROM platpat.projection_positions s"
-						  " JOIN platpat.projections p USING (projection)"
-						  " WHERE projection = $1 AND p.mode = 'async'"
-						  " AND NOT p.paused AND NOT s.stopped"
-						  " AND ($2 OR s.next_attempt IS NULL OR s.next_attempt <= clock_timestamp()"
-						  "  OR s.next_attempt > clock_timestamp() + interval '10 minutes')"
-						  " FOR UPDATE OF s SKIP LOCKED",
-						  2, types, values, NULL) == 0)
-		return -1;
-	return number(1);
+						  FIND_POSITION " FOR UPDATE OF s SKIP LOCKED",
+						  2, types, values, NULL) > 0)
+		return number(1);
+	*is_busy = plat_sql_as_owner("projection_positions", FIND_POSITION,
+								 2, types, values, NULL) > 0;
+	return -1;
+}
+
+/*
+ * Wait until nobody is at a projection, and keep it from being run until the
+ * end of the transaction.
+ */
+void
+plat_event_lock_projection(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	(void) plat_sql_as_owner("projection_positions",
+							 "SELECT FROM platpat.projection_positions WHERE projection = $1 FOR UPDATE",
+							 1, types, values, NULL);
 }
 
 /*
@@ -448,7 +472,7 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 {
 	Work		work = {0};
 	Outcome		outcome = APPLIED;
-	int64		position = lock_position(name, force);
+	int64		position = lock_position(name, force, &run->is_busy);
 	int64		count;
 	int64		last;
 
@@ -651,6 +675,7 @@ plat_event_replay_dead(PG_FUNCTION_ARGS)
 	plat_refuse_null(fcinfo, 1, "event_position");
 	position = PG_GETARG_INT64(1);
 	SPI_connect();
+	plat_event_lock_projection(name);
 	work.projection = plat_event_get_projection(name, false);
 	tenant = dead_event_arg(fcinfo, name);
 	if (!work.projection->is_per_tenant)
@@ -691,7 +716,8 @@ plat_event_discard_dead(PG_FUNCTION_ARGS)
 /*
  * Run one batch of each projection, each in a transaction of its own.
  * Returns whether there is more to do; *is_held is whether a writer keeps the
- * mark short of what was drawn.  The list is in the caller's memory context.
+ * mark short of what was drawn, or another session is at a projection, which
+ * may leave events for us.  The list is in the caller's memory context.
  */
 static bool
 run_each(List *names, bool *is_held)
@@ -708,8 +734,8 @@ run_each(List *names, bool *is_held)
 			return false;
 		SPI_connect();
 		mark = plat_event_mark(PATIENCE_MS);
-		*is_held = mark < plat_event_last();
 		(void) plat_event_run_once(lfirst(cell), mark, false, &run);
+		*is_held |= run.is_busy || mark < plat_event_last();
 		is_behind |= run.is_behind;
 		SPI_finish();
 		plat_worker_commit();
@@ -754,7 +780,7 @@ look_around(long *until)
 
 /*
  * The module's part of the worker of a database: projections first, the log
- * when there is nothing else.  Returns the milliseconds until the next call.
+ * when there is nothing else to do, though perhaps to wait for.  Returns the milliseconds until the next call.
  */
 long
 plat_event_serve(void)
@@ -768,12 +794,6 @@ plat_event_serve(void)
 	names = look_around(&until);
 	if (run_each(names, &is_held))
 		return 0;
-	if (is_held)
-	{
-		pause = Min(pause * 2, LAST_LOOK_MS);
-		return Min(pause, until);
-	}
-	pause = FIRST_LOOK_MS;
 	if (maintained == 0 || plat_clock() - maintained > MAINTENANCE_MS * UINT64CONST(1000000))
 	{
 		maintained = plat_clock();
@@ -782,5 +802,6 @@ plat_event_serve(void)
 		plat_event_maintain_log(NULL);
 		plat_worker_commit();
 	}
-	return until;
+	pause = is_held ? Min(pause * 2, LAST_LOOK_MS) : FIRST_LOOK_MS;
+	return is_held ? Min(pause, until) : until;
 }

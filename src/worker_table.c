@@ -94,7 +94,7 @@ on_xact_end(XactEvent event, void *arg)
 		event != XACT_EVENT_PREPARE)
 		return;
 	wakes_at_commit = false;
-	if (wakes && event == XACT_EVENT_COMMIT)
+	if (wakes && event != XACT_EVENT_ABORT)
 		plat_worker_wake_database();
 }
 
