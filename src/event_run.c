@@ -123,7 +123,8 @@ is_callers(const ErrorData *error)
 
 /*
  * Find the function and call it in a subtransaction; returns NULL, or the
- * error that it came to, after all was undone.
+ * error that it came to, after all was undone.  Being canceled is the event's
+ * fault only if it has taken too long.
  */
 static ErrorData *
 try_apply(const Work *work, const char *tenant, int64 first, int64 last)
@@ -163,6 +164,8 @@ try_apply(const Work *work, const char *tenant, int64 first, int64 last)
 	CurrentResourceOwner = owner;
 	if (error && is_callers(error))
 		ReThrowError(error);
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED && !plat_worker_has_timed_out())
+		error->sqlerrcode = ERRCODE_OPERATOR_INTERVENTION;
 	return error;
 }
 

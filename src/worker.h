@@ -24,5 +24,6 @@ extern bool plat_worker_begin(void);
 extern void plat_worker_commit(void);
 extern bool plat_worker_is_this(void);
 extern void plat_worker_restart_timeout(void);
+extern bool plat_worker_has_timed_out(void);
 
 #endif							/* PLAT_WORKER_H */

@@ -67,6 +67,9 @@ static PlatExtension extension;
 /* What modules allocate between their transactions; emptied after a round. */
 static MemoryContext round_context;
 
+/* When the timeout of what runs began. */
+static uint64 timeout_started;
+
 /* Whether next_due has been written by a worker that has done its work. */
 static bool is_done = false;
 
@@ -227,9 +230,22 @@ plat_worker_restart_timeout(void)
 {
 	if (!plat_worker_serves)
 		return;
+	timeout_started = plat_clock();
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	if (plat_worker_statement_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, plat_worker_statement_timeout);
+}
+
+/*
+ * Whether it was platpat.worker_statement_timeout that has canceled what ran
+ * until now, and not an operator.
+ */
+bool
+plat_worker_has_timed_out(void)
+{
+	return plat_worker_serves && plat_worker_statement_timeout > 0 &&
+		plat_clock() - timeout_started >=
+		(uint64) plat_worker_statement_timeout * 1000000;
 }
 
 /*
