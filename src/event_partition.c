@@ -252,18 +252,44 @@ make_ahead(Oid log, FunctionCallInfo fcinfo)
 }
 
 /*
- * Drop a partition, and note that.
+ * Whether a reader has yet to see events of a partition, as far as they are
+ * committed now.  Events of earlier partitions may have later positions.
  */
-static void
+static bool
+is_unread(const char *name)
+{
+	const char *query = psprintf("SELECT FROM platpat.%s WHERE position >"
+								 " (SELECT min(position) FROM"
+								 "  (SELECT s.position FROM platpat.projection_positions s"
+								 "    JOIN platpat.projections p USING (projection) WHERE p.mode = 'async'"
+								 "   UNION ALL SELECT position FROM platpat.event_consumers) r) LIMIT 1",
+								 quote_identifier(name));
+	bool		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	found = plat_sql_read("events", query, 0, NULL, NULL) > 0;
+	PopActiveSnapshot();
+	return found;
+}
+
+/*
+ * Drop a partition, and note that; false if it cannot be after all, because a
+ * transaction has committed events that it had appended long ago.
+ */
+static bool
 drop_partition(const char *name)
 {
 	const char *table = psprintf("platpat.%s", quote_identifier(name));
 
+	plat_sql_run("LOCK TABLE ONLY platpat.events IN ACCESS EXCLUSIVE MODE");
+	if (is_unread(name))
+		return false;
 	(void) plat_sql_query(psprintf("INSERT INTO platpat.event_drops"
 								   " SELECT %s, coalesce(max(position), 0) FROM %s",
 								   quote_literal_cstr(name), table),
 						  0, NULL, NULL, NULL);
 	plat_sql_run(psprintf("DROP TABLE %s", table));
+	return true;
 }
 
 /*
@@ -285,9 +311,12 @@ try_drop(const char *name)
 		level = NewGUCNestLevel();
 		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-		drop_partition(name);
+		is_gone = drop_partition(name);
 		AtEOXact_GUC(true, level);
-		ReleaseCurrentSubTransaction();
+		if (is_gone)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -334,13 +363,7 @@ drop_old(FunctionCallInfo fcinfo)
 		names[i] = plat_sql_value(i, 1);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		/* Events of earlier partitions may have later positions. */
-		if (plat_sql_query(psprintf("SELECT FROM platpat.%s WHERE position >"
-									" (SELECT min(position) FROM"
-									"  (SELECT s.position FROM platpat.projection_positions s"
-									"    JOIN platpat.projections p USING (projection) WHERE p.mode = 'async'"
-									"   UNION ALL SELECT position FROM platpat.event_consumers) r) LIMIT 1",
-									quote_identifier(names[i])), 0, NULL, NULL, NULL) > 0)
+		if (is_unread(names[i]))
 			put_action(fcinfo, names[i], "keep for readers");
 		else
 			put_action(fcinfo, names[i], try_drop(names[i]) ? "drop partition" :
