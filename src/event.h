@@ -105,6 +105,8 @@ extern Size plat_event_wait_size(void);
 extern void plat_event_wait_fill(void *part, Size size);
 extern void plat_event_wait_adopt(void *part);
 extern void plat_event_tell_waiting(void);
+extern int64 plat_event_told_mark(Oid log);
+extern void plat_event_tell_mark(Oid log, int64 mark);
 
 /* event_stat.c */
 extern void plat_event_put_metrics(PlatMetrics *metrics);

@@ -80,14 +80,14 @@ plat_event_last(void)
  * it.  Everybody's positions come from marks.
  */
 static int64
-known_mark(void)
+known_mark(Oid log)
 {
 	(void) plat_sql_as_owner("projection_positions",
 							 "SELECT coalesce(max(position), 0) FROM"
 							 " (SELECT position FROM platpat.projection_positions"
 							 "  UNION ALL SELECT position FROM platpat.event_consumers) r",
 							 0, NULL, NULL, NULL);
-	return pg_strtoint64(plat_sql_value(0, 1));
+	return Max(pg_strtoint64(plat_sql_value(0, 1)), plat_event_told_mark(log));
 }
 
 /*
@@ -148,7 +148,10 @@ look(Oid log, bool *is_held)
 	int64		mark = plat_watermark_mark(&seen, drawn, writers, nwriters);
 
 	if (!plat_locks_relation(log, RowExclusiveLock))
+	{
 		remember(drawn, mark, writers, nwriters);
+		plat_event_tell_mark(log, mark);
+	}
 	pfree(writers);
 	*is_held = mark < drawn;
 	return mark;
@@ -229,7 +232,7 @@ plat_event_mark(long patience)
 	{
 		seen.drawn = 0;
 		seen.nwriters = 0;
-		seen.mark = known_mark();
+		seen.mark = known_mark(log);
 		seen_log = log;
 		goal = plat_event_last();
 	}
@@ -242,7 +245,7 @@ plat_event_mark(long patience)
 		CHECK_FOR_INTERRUPTS();
 		mark = look(log, &is_held);
 	}
-	return is_held ? Max(mark, known_mark()) : mark;
+	return is_held ? Max(mark, known_mark(log)) : mark;
 }
 
 /*

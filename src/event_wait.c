@@ -1,11 +1,17 @@
 /*
  * event_wait.c
- *		Waiting for a projection, and telling those who wait.
+ *		What readers of the log tell each other: waiting for a projection, and
+ *		marks.
  *
  * Shared is one condition variable for all databases and projections, which
  * guards itself: a commit that moves a projection on wakes all who wait, and
  * they look at its position again.  They also look from time to time, which
  * has to do where there is no shared memory.
+ *
+ * And shared is the highest mark that a reader of each log has come to, so
+ * that none knows less than another: behind a pool one connection fetches and
+ * another acknowledges.  A place in the table is taken by the first reader of
+ * a log and kept; its mark only grows.  Both are atomic.
  */
 #include "postgres.h"
 
@@ -31,9 +37,20 @@
 #define LOOK_MS 100
 #define BLIND_LOOK_MS 5
 
+/* Logs that have a place in the table; those of more databases do without. */
+#define LOGS 64
+
+/* The mark of a log: its database and oid, 0 for none. */
+typedef struct PlatSharedMark
+{
+	pg_atomic_uint64 log;
+	pg_atomic_uint64 mark;
+} PlatSharedMark;
+
 typedef struct PlatSharedWait
 {
 	ConditionVariable moved;
+	PlatSharedMark marks[LOGS];
 } PlatSharedWait;
 
 static PlatSharedWait *shared = NULL;
@@ -52,13 +69,65 @@ plat_event_wait_size(void)
 void
 plat_event_wait_fill(void *part, Size size)
 {
-	ConditionVariableInit(&((PlatSharedWait *) part)->moved);
+	PlatSharedWait *wait = part;
+
+	ConditionVariableInit(&wait->moved);
+	for (int i = 0; i < LOGS; i++)
+	{
+		pg_atomic_init_u64(&wait->marks[i].log, 0);
+		pg_atomic_init_u64(&wait->marks[i].mark, 0);
+	}
 }
 
 void
 plat_event_wait_adopt(void *part)
 {
 	shared = part;
+}
+
+/*
+ * The place of a log of this database; NULL when there is none.
+ */
+static PlatSharedMark *
+find_mark(Oid log)
+{
+	uint64		key = (uint64) MyDatabaseId << 32 | log;
+
+	(void) plat_shmem_attach();
+	for (int i = 0; shared && i < LOGS; i++)
+	{
+		uint64		found = 0;
+
+		if (pg_atomic_compare_exchange_u64(&shared->marks[i].log, &found, key) ||
+			found == key)
+			return &shared->marks[i];
+	}
+	return NULL;
+}
+
+/*
+ * The highest mark that was told for a log, 0 for none.
+ */
+int64
+plat_event_told_mark(Oid log)
+{
+	PlatSharedMark *place = find_mark(log);
+
+	return place ? (int64) pg_atomic_read_u64(&place->mark) : 0;
+}
+
+/*
+ * Tell others of a mark.  It must be decided for them, too.
+ */
+void
+plat_event_tell_mark(Oid log, int64 mark)
+{
+	PlatSharedMark *place = find_mark(log);
+	uint64		before = place ? pg_atomic_read_u64(&place->mark) : PG_UINT64_MAX;
+
+	while (before < (uint64) mark &&
+		   !pg_atomic_compare_exchange_u64(&place->mark, &before, mark))
+		;
 }
 
 /*
