@@ -17,6 +17,7 @@ my $node = new_node('storm', conf => q(
 max_connections = 60
 restart_after_crash = on
 platpat.event_partition = day
+log_statement = none
 ));
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
@@ -436,6 +437,16 @@ for my $end ('COMMIT', 'ROLLBACK', q(COMMIT PREPARED 'it''s'), q(ROLLBACK PREPAR
 	applied_once('worker', 'each once');
 }
 none($consumer->{wrong}, 'in order');
+# Of two connections one has not looked for long when a writer begins.
+my ($one, $other) = @{ $consumer->{connections} };
+my $other_append = q(SET platpat.allow_bypass_role = on; SELECT platpat.set_tenant('tenant 2', false); ) . $append =~ s/'l'/'k'/r;
+query($other_append);
+$one->ask('SELECT platpat.event_watermark()');
+$writer->ask("BEGIN; SELECT platpat.set_tenant('tenant 3'); $append");
+my $fetched = $one->ask(q(SELECT max(position) FROM platpat.fetch_events('consumer')));
+is($other->ask("SELECT platpat.ack_events('consumer', $fetched)"), $fetched, 'what one connection has fetched another acknowledges');
+$writer->ask('COMMIT');
+
 # Nobody appends after this, so nobody else wakes the worker.
 query(q(BEGIN; SET LOCAL platpat.allow_bypass_role = on; SELECT platpat.set_tenant('tenant 2'); ) . $append . q(; PREPARE TRANSACTION 'alone'));
 query(q(COMMIT PREPARED 'alone'));
@@ -470,6 +481,14 @@ sub worker_pid
 	return $pid;
 }
 
+# Being canceled is not the fault of an event.
+query(q(SELECT platpat.alter_projection('slow', batch_size => 1)));
+query('SELECT pg_cancel_backend(' . worker_pid() . ')');
+ok($node->poll_query_until('postgres', q(SELECT failures > 0 FROM platpat.stat_projections WHERE projection = 'slow')),
+	'a projection whose worker is canceled has failed');
+is(query(q(SELECT count(*) FROM platpat.dead_events)), '0', 'but no event is put aside for that');
+query(q(SELECT platpat.alter_projection('slow', batch_size => 100)));
+
 for my $disaster (qw(terminate worker backend))
 {
 	my $offset = -s $node->logfile;
@@ -477,7 +496,7 @@ for my $disaster (qw(terminate worker backend))
 	$storm = storm(60, 8, @all);
 	my $pid = worker_pid();
 	query("SELECT pg_terminate_backend($pid)") if $disaster eq 'terminate';
-	$pid = query(q(SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' ORDER BY random() LIMIT 1)) if $disaster eq 'backend';
+	$pid = query(q(SELECT pid FROM pg_stat_activity WHERE usename = 'app' ORDER BY random() LIMIT 1)) if $disaster eq 'backend';
 	kill 'KILL', $pid if $disaster ne 'terminate';
 	if ($disaster eq 'terminate')
 	{
