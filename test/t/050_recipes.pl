@@ -156,10 +156,7 @@ sub run_in
 	return $out;
 }
 
-# node-postgres: test/run may have brought it.
-run_in('node', {}, 'node-postgres can be installed',
-	qw(npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts))
-  if !IPC::Run::run([ 'node', '-e', 'require("pg")' ], '2>', '/dev/null');
+need_node_modules("$work/node");
 
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql('shop', 'CREATE EXTENSION platpat');

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_node tree library run_as value_as refused_as none die_and_start test_core);
+our @EXPORT = qw(new_node tree library run_as value_as refused_as none die_and_start test_core need_node_modules);
 
 # new_node($name, preload => 1, extension => 1, init => [], conf => '')
 # A running node; preload and extension may be switched off, init goes to
@@ -120,6 +120,22 @@ sub die_and_start
 	# Where nobody reaps orphans the number of the dead postmaster stays taken.
 	unlink "$data/postmaster.pid", glob $node->host . '/.s.PGSQL.*.lock';
 	$node->start;
+	return;
+}
+
+# Have what test/recipes/node requires, for a copy of that folder: test/run may
+# have brought it.
+sub need_node_modules
+{
+	my ($dir) = @_;
+
+	return
+	  if IPC::Run::run([ 'node', '-e', 'require("pg"); require("pg-logical-replication")' ], '2>', '/dev/null');
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run(
+		[ qw(npm ci --silent --no-audit --no-fund --ignore-scripts --prefix), $dir ],
+		'<', \undef, '>', \$out, '2>', \$err);
+	ok($ok, 'npm installs what the clients need') or diag("$out\n$err");
 	return;
 }
 
