@@ -202,6 +202,75 @@ is( $node->safe_psql('serial', q{SELECT platpat.protect('lot.item');
 	SELECT access FROM platpat.protections WHERE table_name = 'lot.item'::regclass}),
 	't', 'protect() has nothing to do but to remember it');
 
+# -------------------------------------------------------------------- event log
+
+# A projection that is behind, held up by a prepared transaction, goes on where
+# it was, with nothing lost or applied twice: a worker looks into the database
+# while it is being restored.
+$node->safe_psql('postgres', 'CREATE DATABASE facts');
+$node->safe_psql('facts', q{
+	CREATE EXTENSION platpat;
+	CREATE TABLE audit (position bigint PRIMARY KEY);
+	CREATE FUNCTION note(first bigint, last bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO audit SELECT position FROM platpat.events WHERE position BETWEEN first AND last; END $$;
+	CREATE FUNCTION handle(payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
+	SELECT platpat.create_projection('audit', 'note(bigint, bigint)', read_models => '{audit}');
+	SELECT platpat.create_command('handle', 'handle(jsonb)');
+	SELECT platpat.execute_command('handle', '{"a": 1}', 'key');});
+$node->safe_psql('facts', $_)
+  for q{SELECT platpat.append_event('thing', i::text, 'made', '{}') FROM generate_series(1, 1000) i},
+  q{SELECT platpat.wait_for_projection('audit', platpat.last_position(), '1 min')},
+  q{SELECT platpat.ack_events('index', 5) FROM (SELECT count(*) FROM platpat.fetch_events('index', 5)) f},
+  q{BEGIN; SELECT platpat.append_event('thing', 'held', 'made', '{}'); PREPARE TRANSACTION 'held'},
+  q{SELECT platpat.append_event('thing', i::text, 'changed', '{}', 1) FROM generate_series(1, 1000) i};
+is($node->safe_psql('facts', 'SELECT count(*) FROM audit'), '1000', 'half of the events are not applied');
+
+sub facts_of
+{
+	my ($dbname, $of) = @_;
+	return join "\n", map { ($of // $node)->safe_psql($dbname, $_) } (
+		'SELECT * FROM platpat.events ORDER BY position', 'SELECT * FROM platpat.event_streams ORDER BY aggregateid',
+		'SELECT * FROM platpat.projections', 'SELECT * FROM platpat.event_consumers', 'SELECT * FROM platpat.commands',
+		'SELECT * FROM platpat.command_results', 'SELECT last_value FROM platpat.event_position');
+}
+
+# What must be true of a restored log, however it came there.
+sub log_goes_on
+{
+	my ($dbname, $how, $of) = @_;
+	my $to = $of // $node;
+
+	is($to->safe_psql($dbname, q{SELECT platpat.wait_for_projection('audit', platpat.last_position(), '1 min')}),
+		't', "$how: the projection goes on");
+	is($to->safe_psql($dbname, 'SELECT count(*), count(e.position) FROM audit FULL JOIN platpat.events e USING (position)'),
+		'2000|2000', "$how: with every event once");
+	is($to->safe_psql($dbname, q{SELECT platpat.append_event('thing', '1', 'changed', '{}', 2) > 2001}), 't', "$how: and so does the log");
+	is((run_as($to, 'postgres', q{SELECT platpat.execute_command('handle', '{"a": 2}', 'key')}, dbname => $dbname))[0],
+		'22023', "$how: keys are remembered");
+	is($to->safe_psql($dbname, q{SELECT min(position) FROM platpat.fetch_events('index')}), '6', "$how: consumers are");
+	is((run_as($to, 'postgres', 'DELETE FROM platpat.events', dbname => $dbname))[0], '42501', "$how: it is append only");
+	return;
+}
+
+my $facts = facts_of('facts');
+succeeds('pg_dump of a log', 'pg_dump', '--format', 'custom', '--file', "$dir/facts.dump", 'facts');
+for my $options ([], [ '--jobs', 4 ], ['--single-transaction'])
+{
+	my $how = "pg_restore @$options";
+	$node->safe_psql('postgres', 'DROP DATABASE IF EXISTS again');
+	$node->safe_psql('postgres', 'CREATE DATABASE again');
+	succeeds($how, 'pg_restore', '--exit-on-error', @$options, '--dbname', 'again', "$dir/facts.dump");
+	is(facts_of('again'), $facts, "$how: the log is as it was");
+	log_goes_on('again', $how);
+}
+succeeds('pg_dump --inserts', 'pg_dump', '--inserts', '--file', "$dir/facts.sql", 'facts');
+$node->safe_psql('postgres', 'DROP DATABASE again');
+$node->safe_psql('postgres', 'CREATE DATABASE again');
+succeeds('psql', 'psql', '-XqAtv', 'ON_ERROR_STOP=1', '--file', "$dir/facts.sql", '--output', '/dev/null', 'again');
+log_goes_on('again', 'a script of INSERTs');
+$node->safe_psql('postgres', 'DROP DATABASE again');
+$node->safe_psql('facts', "ROLLBACK PREPARED 'held'");
+
 # ---------------------------------------------------------------- who may dump
 
 for my $role (qw(landlord app))
@@ -248,6 +317,7 @@ ok($ok, 'pg_upgrade') or diag($log);
 $new->start;
 is(state_of('shop', $new), $before, 'upgraded: everything is as it was');
 is(seen_in('shop', $new), $seen, 'upgraded: an application sees what is its own');
+log_goes_on('facts', 'upgraded', $new);
 $new->safe_psql('shop', 'CREATE TABLE crm.fresh (tenant_id uuid, n int)');
 is( $new->safe_psql('shop', q{SELECT protected FROM platpat.protected_tables WHERE table_name = 'crm.fresh'::regclass}),
 	't', 'and a new table is protected');
