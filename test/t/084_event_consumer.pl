@@ -243,10 +243,12 @@ for my $turn (1 .. 2)
 
 $anna->ask('BEGIN; SELECT FROM platpat.event_consumers FOR UPDATE');
 transaction('acme', [ 2, 'created' ], [ 3, 'created' ]);
-wait_for(sub { @{ saved('consume')->{events} } == $count }, 'events that are not acknowledged');
+ok(wait_for(sub { @{ saved('consume')->{events} } == $count }, 'events that are not acknowledged'),
+	'a batch is saved before it is acknowledged');
 kill_consumer('consume');
 $sql->(q{SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'mailer'});
 $anna->ask('ROLLBACK');
+$_->quit for $anna, $bert;
 isnt($sql->('SELECT lag FROM platpat.stat_consumers'), '0', 'a consumer dies before it acknowledges');
 transaction('acme', [ 2, 'paid' ]);
 start_consumer('consume');
@@ -334,7 +336,6 @@ SKIP:
 }
 
 is($sql->('SELECT wal_status FROM pg_replication_slots'), 'reserved', 'the slot is as it should be');
-$_->quit for $anna, $bert;
 kill_consumer($_) for keys %program;
 $node->stop;
 
