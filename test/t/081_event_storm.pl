@@ -412,7 +412,8 @@ is(query(q(SELECT status, position FROM platpat.stat_projections WHERE projectio
 	'a projection that is to stop does so before the first');
 applied_once('stopping', 'with all before it applied', "e.type = 'risky' AND e.position < $first");
 query(q(UPDATE switch SET is_repaired = true));
-is(query(q(SELECT bool_and(platpat.replay_dead_event(projection, position)) FROM platpat.dead_events)), 't', 'once repaired they are replayed');
+is(query(q(SELECT bool_and(platpat.replay_dead_event(projection, position)) FROM platpat.dead_events)), 't', 'once repaired they are replayed')
+  || diag(query('TABLE platpat.dead_events'));
 query(q(SELECT platpat.alter_projection('stopping', paused => false)));
 ok(wait_for_worker(q('stopping')), 'and the one that has stopped goes on');
 applied_once($_, "$_: every event is applied once", q(e.type = 'risky')) for qw(parking stopping);
