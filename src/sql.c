@@ -141,15 +141,21 @@ plat_sql_execute_saved(PlatSavedPlan *saved, Datum *values, const char *nulls)
 /*
  * Become the owner of a table of ours; returns whom to go back to, and the
  * security context in *context. The flag keeps whatever runs meanwhile from
- * changing roles, as in a SECURITY DEFINER function.
+ * changing roles, as in a SECURITY DEFINER function.  42P01 if the table has
+ * gone since it was found.
  */
 Oid
 plat_sql_become_owner(Oid table, int *context)
 {
 	Relation	rel = RelationIdGetRelation(table);
-	Oid			owner = rel->rd_rel->relowner;
+	Oid			owner;
 	Oid			user;
 
+	if (!RelationIsValid(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension platpat was dropped meanwhile")));
+	owner = rel->rd_rel->relowner;
 	RelationClose(rel);
 	GetUserIdAndSecContext(&user, context);
 	SetUserIdAndSecContext(owner, *context | SECURITY_LOCAL_USERID_CHANGE);
