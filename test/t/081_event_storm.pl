@@ -484,8 +484,9 @@ sub worker_pid
 
 # Being canceled is not the fault of an event.
 query(q(SELECT platpat.alter_projection('slow', batch_size => 1)));
-query('SELECT pg_cancel_backend(' . worker_pid() . ')');
-ok($node->poll_query_until('postgres', q(SELECT failures > 0 FROM platpat.stat_projections WHERE projection = 'slow')),
+ok($node->poll_query_until('postgres', q(SELECT failures > 0 OR (SELECT bool_and(NOT pg_cancel_backend(pid))
+		FROM pg_stat_activity WHERE backend_type = 'platpat worker' AND wait_event = 'PgSleep')
+	FROM platpat.stat_projections WHERE projection = 'slow')),
 	'a projection whose worker is canceled has failed');
 is(query(q(SELECT count(*) FROM platpat.dead_events)), '0', 'but no event is put aside for that');
 query(q(SELECT platpat.alter_projection('slow', batch_size => 100)));
@@ -515,6 +516,20 @@ for my $disaster (qw(terminate worker backend))
 	log_is_right("$disaster: the log is what was committed");
 	applied_once($_, "$disaster, $_: every event is applied once") for qw(slow worker tenants inline);
 }
+
+# The extension goes while somebody appends, and another takes its place.
+my $dropper = PlatSession->of($node, 'postgres');
+my $appender = PlatSession->of($node, 'postgres');
+my $naked = q(SELECT platpat.append_event('a', 'b', 'c', '{}'));
+isnt($appender->ask($naked), '', 'a session appends');
+$dropper->ask('BEGIN; SET LOCAL platpat.allow_drop = on; SET LOCAL client_min_messages = error; DROP EXTENSION platpat CASCADE');
+$appender->tell($naked);
+$node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%append_event%' AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()));
+$dropper->ask('COMMIT');
+is($appender->answer, 'ERROR 42P01', 'one that waits for DROP EXTENSION finds nothing to append to');
+query('CREATE EXTENSION platpat');
+is($appender->ask($naked), '1', 'and begins anew when it has come back');
+$_->quit for $dropper, $appender;
 
 unlike(slurp_file($node->logfile), qr/TRAP|PANIC|signal 11|signal 6/, 'nothing has crashed by itself');
 $node->stop;
