@@ -481,7 +481,9 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 
 	run->position = position;
 	work.projection = position < 0 ? NULL : plat_event_get_projection(name, true);
-	if (work.projection == NULL)
+	/* It may have been changed while its row was looked for. */
+	if (work.projection == NULL || work.projection->is_paused ||
+		work.projection->is_inline)
 		return false;
 	if (position >= mark)
 		return true;
