@@ -69,7 +69,8 @@ CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.ev
 COMMENT ON TRIGGER guard ON platpat.event_streams IS 'Only append_event() writes.';
 SELECT pg_catalog.pg_extension_config_dump('platpat.event_streams', '');
 
--- apply is text, because pg_upgrade refuses tables with columns of regprocedure.
+-- Functions and tables are kept by name: pg_upgrade refuses columns of type
+-- regprocedure, and a dump has a bare number for a table that is gone.
 CREATE TABLE platpat.projections (
     projection text COLLATE "C" PRIMARY KEY,
     apply text NOT NULL,
@@ -78,7 +79,7 @@ CREATE TABLE platpat.projections (
     per_tenant boolean NOT NULL,
     batch_size int NOT NULL CHECK (batch_size > 0),
     on_error text NOT NULL CHECK (on_error IN ('park', 'stop')),
-    read_models regclass[] NOT NULL,
+    read_models text[] NOT NULL,
     paused boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE platpat.projections IS 'The projections; create_projection(), alter_projection() and drop_projection() write it.';
@@ -205,7 +206,9 @@ CREATE TABLE platpat.command_results (
     tenant text COLLATE "C",
     command text COLLATE "C" NOT NULL,
     idempotency_key text COLLATE "C" NOT NULL,
+    role_name name NOT NULL,
     payload_hash bigint NOT NULL,
+    answered boolean NOT NULL DEFAULT false,
     response jsonb,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     UNIQUE NULLS NOT DISTINCT (tenant, command, idempotency_key)
@@ -215,9 +218,13 @@ COMMENT ON TABLE platpat.command_results IS 'Answers to commands that had an ide
 COMMENT ON COLUMN platpat.command_results.tenant IS 'The tenant that was set.';
 COMMENT ON COLUMN platpat.command_results.command IS 'The command.';
 COMMENT ON COLUMN platpat.command_results.idempotency_key IS 'The key.';
+COMMENT ON COLUMN platpat.command_results.role_name IS 'Whose command it was: the answer is for nobody else.';
 COMMENT ON COLUMN platpat.command_results.payload_hash IS 'Hash of the payload: the same key with another one is a mistake.';
+COMMENT ON COLUMN platpat.command_results.answered IS 'Whether there is an answer; not while the command runs.';
 COMMENT ON COLUMN platpat.command_results.response IS 'The answer.';
 COMMENT ON COLUMN platpat.command_results.created_at IS 'When it was given.';
+-- Without a policy nobody but superusers sees a row.
+ALTER TABLE platpat.command_results ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.command_results
     EXECUTE FUNCTION platpat.guard_table();
 COMMENT ON TRIGGER guard ON platpat.command_results IS 'Only execute_command() writes.';
@@ -367,7 +374,7 @@ CREATE FUNCTION platpat.alter_command(
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_event_alter_command';
 COMMENT ON FUNCTION platpat.alter_command(text, regprocedure, text, text, interval, text) IS
-    'Changes a command; null leaves a value as it is, the empty string takes a breaker or bulkhead away. Errors: 22004, 22023, 42704, 42883.';
+    'Changes a command; null leaves a value as it is, the empty string takes a breaker or bulkhead away. Errors: 22004, 22023, 42501, 42704, 42883.';
 CREATE FUNCTION platpat.drop_command(command text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_event_drop_command';

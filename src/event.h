@@ -46,7 +46,7 @@ typedef struct PlatProjection
 	bool		is_parking;		/* what fails; otherwise it stops */
 	bool		is_paused;
 	int			batch_size;
-	Oid		   *read_models;
+	char	  **read_models;	/* qualified names */
 	int			nread_models;
 } PlatProjection;
 
@@ -70,6 +70,7 @@ extern const char *plat_event_tenant(void);
 /* event_partition.c */
 extern int	plat_event_partition_width;
 extern int	plat_event_retention;
+extern bool plat_event_knows_partitions(Oid log);
 extern void plat_event_need_partition(Oid log, TimestampTz when);
 extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
 
@@ -85,6 +86,9 @@ extern char *plat_event_check_function(Oid oid, int nargs, const Oid *types,
 									   const char *wanted, bool owned);
 extern PlatProjection *plat_event_get_projection(const char *name,
 												 bool missing_ok);
+extern void plat_event_check_owner(const PlatProjection *projection);
+extern void plat_event_check_sight(const PlatProjection *projection,
+								   Oid owner);
 extern void plat_event_appended(const text * type, const char *tenant,
 								int64 position);
 
@@ -98,6 +102,12 @@ extern bool plat_event_run_once(const char *name, int64 mark, bool force,
 extern int64 plat_event_replay(PlatProjection *projection,
 							   const char *search_path, const char *tenant,
 							   int64 after, int64 last);
+extern List *plat_event_list_projections(const char *only,
+										 MemoryContext context);
+extern void plat_event_store_failure(const char *name,
+									 const ErrorData *error);
+
+/* event_serve.c */
 extern long plat_event_serve(void);
 
 /* event_wait.c */

@@ -53,11 +53,11 @@ typedef struct Command
 /* A call that has a key. */
 typedef struct Keyed
 {
-	Datum		values[4];		/* tenant, command, key, hash of the payload */
-	char		nulls[5];
+	Datum		values[5];		/* tenant, command, key, hash of payload, role */
+	char		nulls[6];
 } Keyed;
 
-static const Oid keyed_types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID};
+static const Oid keyed_types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, NAMEOID};
 
 #define THIS_KEY \
 	" WHERE tenant IS NOT DISTINCT FROM $1 AND command = $2 AND idempotency_key = $3"
@@ -170,8 +170,32 @@ plat_event_create_command(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raise 42501 unless the caller owns the present handler of a command, which
+ * others may call by that name with their own rights. One that is gone is for
+ * superusers to replace.
+ */
+static void
+check_handler_owner(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	char	   *handler;
+
+	if (superuser() ||
+		plat_sql_as_owner("commands", "SELECT handler FROM platpat.commands WHERE command = $1",
+						  1, types, values, NULL) == 0)
+		return;
+	handler = plat_sql_value(0, 1);
+	if (!object_ownercheck(ProcedureRelationId, plat_event_find_function(handler).oid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", handler),
+				 errdetail("Others call it by the name of the command, with their own rights.")));
+}
+
+/*
  * platpat.alter_command(command text, ...) returns void: VOLATILE, for
- * administrators. Raises 22004, 22023, 42704, 42883.
+ * administrators. Raises 22004, 22023, 42501, 42704, 42883.
  */
 Datum
 plat_event_alter_command(PG_FUNCTION_ARGS)
@@ -181,6 +205,8 @@ plat_event_alter_command(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	read_arguments(fcinfo, values, nulls);
+	if (!PG_ARGISNULL(1))
+		check_handler_owner(TextDatumGetCString(values[0]));
 	if (plat_sql_as_owner("commands",
 						  "UPDATE platpat.commands SET handler = coalesce($2, handler),"
 						  " breaker = nullif(coalesce($3, breaker), ''),"
@@ -325,16 +351,40 @@ take_key(const Keyed *keyed)
 {
 	return plat_sql_as_owner("command_results",
 							 "INSERT INTO platpat.command_results AS r"
-							 " (tenant, command, idempotency_key, payload_hash)"
-							 " VALUES ($1, $2, $3, $4)"
+							 " (tenant, command, idempotency_key, payload_hash, role_name)"
+							 " VALUES ($1, $2, $3, $4, $5)"
 							 " ON CONFLICT (tenant, command, idempotency_key) DO UPDATE"
-							 " SET payload_hash = $4, response = NULL, created_at = now()"
+							 " SET payload_hash = $4, role_name = $5, answered = false,"
+							 " response = NULL, created_at = now()"
 							 " WHERE r.created_at < now() - interval '24 hours'",
-							 4, (Oid *) keyed_types, (Datum *) keyed->values, keyed->nulls) > 0;
+							 5, (Oid *) keyed_types, (Datum *) keyed->values, keyed->nulls) > 0;
 }
 
 /*
- * The answer that was given for a key: 22023 if that was for another payload.
+ * Raise unless the answer for a key, in the current row, is for this call:
+ * 42501 if another role has asked, 22023 if it was for another payload, 55000
+ * if it is this transaction that is still at it.
+ */
+static void
+check_stored(const char *key)
+{
+	if (plat_sql_value(0, 2)[0] != 't')
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("idempotency key \"%s\" was used by another role", plat_clip(key))));
+	if (plat_sql_value(0, 3)[0] != 't')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("idempotency key \"%s\" was used for another payload", plat_clip(key))));
+	if (plat_sql_value(0, 4)[0] != 't')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the command with idempotency key \"%s\" is being executed", plat_clip(key)),
+				 errdetail("Its handler has called it again.")));
+}
+
+/*
+ * The answer that was given for a key; 40001 if it is too new to be seen.
  */
 static Jsonb *
 stored_answer(const Keyed *keyed, const char *key)
@@ -343,16 +393,14 @@ stored_answer(const Keyed *keyed, const char *key)
 	Datum		value;
 
 	if (plat_sql_as_owner("command_results",
-						  "SELECT response, payload_hash = $4 FROM platpat.command_results" THIS_KEY,
-						  4, (Oid *) keyed_types, (Datum *) keyed->values, keyed->nulls) == 0)
+						  "SELECT response, role_name = $5, payload_hash = $4, answered"
+						  " FROM platpat.command_results" THIS_KEY,
+						  5, (Oid *) keyed_types, (Datum *) keyed->values, keyed->nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the answer for idempotency key \"%s\" cannot be seen", plat_clip(key)),
 				 errhint("Repeat the transaction.")));
-	if (plat_sql_value(0, 2)[0] != 't')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("idempotency key \"%s\" was used for another payload", plat_clip(key))));
+	check_stored(key);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
@@ -369,7 +417,7 @@ store_answer(const Keyed *keyed, Jsonb *answer)
 	char		nulls[] = {keyed->nulls[0], ' ', ' ', answer ? ' ' : 'n', '\0'};
 
 	(void) plat_sql_as_owner("command_results",
-							 "UPDATE platpat.command_results SET response = $4" THIS_KEY,
+							 "UPDATE platpat.command_results SET response = $4, answered = true" THIS_KEY,
 							 4, types, values, nulls);
 }
 
@@ -380,7 +428,7 @@ static Jsonb *
 answer_once(const Command *command, Datum payload, const char *key)
 {
 	const char *tenant = plat_tenant_current();
-	Keyed		keyed = {.nulls = "    "};
+	Keyed		keyed = {.nulls = "     "};
 	Jsonb	   *answer;
 
 	keyed.values[0] = tenant ? CStringGetTextDatum(tenant) : (Datum) 0;
@@ -388,6 +436,7 @@ answer_once(const Command *command, Datum payload, const char *key)
 	keyed.values[1] = CStringGetTextDatum(command->name);
 	keyed.values[2] = CStringGetTextDatum(key);
 	keyed.values[3] = DirectFunctionCall2(jsonb_hash_extended, payload, Int64GetDatum(0));
+	keyed.values[4] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
 	if (!take_key(&keyed))
 		return stored_answer(&keyed, key);
 	answer = call_handler(command, payload);

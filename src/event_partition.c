@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -36,6 +37,9 @@
 
 /* Partitions that are there before they are needed, the present one included. */
 #define AHEAD 2
+
+/* What the lock of who makes a partition is called: it is no column. */
+#define MAKER 1000
 
 /* Setting platpat.event_partition. */
 int			plat_event_partition_width;
@@ -123,12 +127,15 @@ plan_span(TimestampTz when, Span *span)
 	values[1] = CStringGetTextDatum(width);
 	values[2] = TimestampTzGetDatum(span->start);
 	values[3] = TimestampTzGetDatum(span->end);
-	(void) plat_sql_query("SELECT b.start, b.finish, 'events_p' ||"
-						  "  to_char(b.start AT TIME ZONE 'UTC', 'YYYYMMDD') ||"
-						  "  CASE WHEN b.start = c.start THEN '' ELSE to_char(b.start AT TIME ZONE 'UTC', 'HH24MISS') END"
+	/* A partition that was detached may have kept its name. */
+	(void) plat_sql_query("SELECT b.start, b.finish, n.name || CASE WHEN"
+						  "  to_regclass('platpat.' || n.name) IS NULL THEN '' ELSE"
+						  "  to_char(clock_timestamp() AT TIME ZONE 'UTC', '_YYYYMMDDHH24MISSUS') END"
 						  " FROM (SELECT date_trunc($2, $1, 'UTC') AS start) c,"
 						  " LATERAL (SELECT greatest(c.start, $3) AS start,"
-						  "  least((c.start AT TIME ZONE 'UTC' + ('1 ' || $2)::interval) AT TIME ZONE 'UTC', $4) AS finish) b",
+						  "  least((c.start AT TIME ZONE 'UTC' + ('1 ' || $2)::interval) AT TIME ZONE 'UTC', $4) AS finish) b,"
+						  " LATERAL (SELECT 'events_p' || to_char(b.start AT TIME ZONE 'UTC', 'YYYYMMDD') ||"
+						  "  CASE WHEN b.start = c.start THEN '' ELSE to_char(b.start AT TIME ZONE 'UTC', 'HH24MISS') END AS name) n",
 						  4, types, values, NULL);
 	span->start = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
 													SPI_tuptable->tupdesc, 1, &isnull));
@@ -154,13 +161,19 @@ literal(TimestampTz when)
 
 /*
  * Make a partition and attach it, as the owner of the log. The name and the
- * literals come from dates.
+ * literals come from dates.  Where it is put is not up to the session that
+ * happens to make it.
  */
 static void
 make_partition(const char *name, const Span *span)
 {
 	const char *table = psprintf("platpat.%s", quote_identifier(name));
+	int			level = NewGUCNestLevel();
 
+	(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("default_table_access_method", "heap", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	plat_sql_run(psprintf("CREATE TABLE %s (LIKE platpat.events INCLUDING COMMENTS,"
 						  " PRIMARY KEY (position))", table));
 	plat_sql_run(psprintf("CREATE INDEX ON %s (tenant, aggregatetype, aggregateid, version)", table));
@@ -172,6 +185,25 @@ make_partition(const char *name, const Span *span)
 	plat_sql_run(psprintf("ALTER TABLE platpat.events ATTACH PARTITION %s"
 						  " FOR VALUES FROM (%s) TO (%s)",
 						  table, literal(span->start), literal(span->end)));
+	AtEOXact_GUC(false, level);
+}
+
+/*
+ * Whether nobody is making a partition, so that this session knows all that
+ * there are.
+ *
+ * A transaction that commits is visible and no holder of locks any more, as
+ * GetLockConflicts sees it, a moment before it has told others of its
+ * partition.  But it still has the lock that makers take.
+ */
+bool
+plat_event_knows_partitions(Oid log)
+{
+	if (!ConditionalLockDatabaseObject(RelationRelationId, log, MAKER,
+									   AccessShareLock))
+		return false;
+	UnlockDatabaseObject(RelationRelationId, log, MAKER, AccessShareLock);
+	return true;
 }
 
 /*
@@ -188,6 +220,7 @@ ensure_partition(Oid log, TimestampTz when)
 	if (find_span(log, when, &span))
 		return NULL;
 	LockRelationOid(log, ShareUpdateExclusiveLock);
+	LockDatabaseObject(RelationRelationId, log, MAKER, AccessExclusiveLock);
 	if (find_span(log, when, &span))
 		return NULL;
 	name = plan_span(when, &span);
@@ -226,9 +259,9 @@ put_action(FunctionCallInfo fcinfo, const char *object, const char *action)
 }
 
 /*
- * Make partitions ahead of time, so that no append has to.  A log without
- * events is left alone: it may be one whose partitions a restore is about to
- * bring.
+ * Make partitions ahead of time, so that no append has to.  The worker leaves a
+ * log without events alone: it may be one whose partitions a restore is about
+ * to bring.
  */
 static void
 make_ahead(Oid log, FunctionCallInfo fcinfo)
@@ -236,7 +269,8 @@ make_ahead(Oid log, FunctionCallInfo fcinfo)
 	TimestampTz when = GetCurrentTimestamp();
 	Span		span;
 
-	if (plat_sql_query("SELECT FROM platpat.events LIMIT 1", 0, NULL, NULL, NULL) == 0)
+	if (fcinfo == NULL &&
+		plat_sql_query("SELECT FROM platpat.events LIMIT 1", 0, NULL, NULL, NULL) == 0)
 		return;
 	for (int i = 0; i < AHEAD; i++)
 	{
@@ -293,15 +327,15 @@ drop_partition(const char *name)
 }
 
 /*
- * Drop a partition, or give up at once if somebody uses the log: appending
- * would have to wait behind us. Returns whether it is gone.
+ * Drop a partition, or give up at once if somebody uses the log, because
+ * appending would have to wait behind us.  Returns what has become of it.
  */
-static bool
+static const char *
 try_drop(const char *name)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_gone = true;
+	const char *volatile result = "drop partition";
 	int			level;
 
 	BeginInternalSubTransaction(NULL);
@@ -311,12 +345,10 @@ try_drop(const char *name)
 		level = NewGUCNestLevel();
 		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-		is_gone = drop_partition(name);
-		AtEOXact_GUC(true, level);
-		if (is_gone)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
+		if (!drop_partition(name))
+			result = "keep for readers";
+		AtEOXact_GUC(false, level);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -324,16 +356,18 @@ try_drop(const char *name)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		is_gone = false;
+		result = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+			"in use, left for later" :
+			psprintf("cannot be dropped: %s", error->message);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return is_gone;
+	return result;
 }
 
 /*
@@ -353,7 +387,7 @@ drop_old(FunctionCallInfo fcinfo)
 	rows = plat_sql_query("SELECT c.relname FROM pg_inherits i"
 						  " JOIN pg_class c ON c.oid = i.inhrelid,"
 						  " LATERAL (SELECT substring(pg_get_expr(c.relpartbound, c.oid)"
-						  "  FROM ' TO \\(''(.*)''\\)$')::timestamptz AS finish) b"
+						  "  FROM ' TO [(]''(.*)''[)]$')::timestamptz AS finish) b"
 						  " WHERE i.inhparent = 'platpat.events'::regclass"
 						  " AND b.finish <= now() - $1 * interval '1 minute'"
 						  " ORDER BY b.finish",
@@ -366,8 +400,7 @@ drop_old(FunctionCallInfo fcinfo)
 		if (is_unread(names[i]))
 			put_action(fcinfo, names[i], "keep for readers");
 		else
-			put_action(fcinfo, names[i], try_drop(names[i]) ? "drop partition" :
-					   "in use, left for later");
+			put_action(fcinfo, names[i], try_drop(names[i]));
 	}
 }
 

@@ -19,6 +19,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -152,6 +155,12 @@ column(uint64 row, int number, Datum *value)
 	return !isnull;
 }
 
+/* The array of names to store for tables that are given as parameter $7. */
+#define NAMES_OF_TABLES \
+	"(SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY t.i), '{}')" \
+	" FROM unnest($7) WITH ORDINALITY t(oid, i)" \
+	" JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace)"
+
 #define PROJECTION_COLUMNS \
 	"projection, apply, types, mode = 'inline', per_tenant," \
 	" on_error = 'park', paused, batch_size, read_models"
@@ -179,12 +188,11 @@ read_projection(uint64 row)
 	(void) column(row, 8, &value);
 	projection->batch_size = DatumGetInt32(value);
 	(void) column(row, 9, &value);
-	deconstruct_array(DatumGetArrayTypePCopy(value), REGCLASSOID, sizeof(Oid),
-					  true, TYPALIGN_INT, &tables, NULL,
-					  &projection->nread_models);
-	projection->read_models = palloc(sizeof(Oid) * Max(projection->nread_models, 1));
+	deconstruct_array(DatumGetArrayTypePCopy(value), TEXTOID, -1, false,
+					  TYPALIGN_INT, &tables, NULL, &projection->nread_models);
+	projection->read_models = palloc(sizeof(char *) * Max(projection->nread_models, 1));
 	for (int i = 0; i < projection->nread_models; i++)
-		projection->read_models[i] = DatumGetObjectId(tables[i]);
+		projection->read_models[i] = TextDatumGetCString(tables[i]);
 	return projection;
 }
 
@@ -309,6 +317,23 @@ wants(const PlatProjection *projection, const text * type)
 }
 
 /*
+ * Raise 42501 if policies would hide events from the owner of a projection's
+ * function, who is to see those of all tenants.
+ */
+void
+plat_event_check_sight(const PlatProjection *projection, Oid owner)
+{
+	if (projection->is_per_tenant || has_bypassrls_privilege(owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" would not see the events of all tenants",
+					GetUserNameFromId(owner, false)),
+			 errdetail("It owns the function, and policies apply to it."),
+			 errhint("Set per_tenant to true, or let a role with BYPASSRLS own the function.")));
+}
+
+/*
  * Apply an event that was just appended to the inline projections.
  */
 static void
@@ -322,6 +347,7 @@ apply_inline(const text * type, const char *tenant, int64 position)
 
 		if (!wants(projection, type) || (projection->is_per_tenant && !tenant))
 			continue;
+		plat_event_check_sight(projection, projection->apply.owner);
 		plat_event_call_apply(&projection->apply, projection->apply.search_path,
 							  NULL, position, position);
 	}
@@ -390,34 +416,73 @@ check_arguments(FunctionCallInfo fcinfo)
 }
 
 /*
- * Check a projection as it is stored now, whose function was checked by
- * itself: 42501 for one that would not see its events, 42809 for read models
- * that cannot be filled anew.
+ * Check a projection as it is stored now, whose function and read models were
+ * checked by themselves: 42501 for one that would not see its events.
  */
 static void
 check_projection(const PlatProjection *projection)
 {
 	PlatUserFunction apply = plat_event_find_function(projection->apply.signature);
 
-	if (!projection->is_per_tenant && !has_bypassrls_privilege(apply.owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" would not see the events of all tenants",
-						GetUserNameFromId(apply.owner, false)),
-				 errdetail("It owns the function, and policies apply to it."),
-				 errhint("Set per_tenant to true, or let a role with BYPASSRLS own the function.")));
-	for (int i = 0; i < projection->nread_models; i++)
-	{
-		char		kind = get_rel_relkind(projection->read_models[i]);
-
-		if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("a read model must be a table")));
-	}
+	plat_event_check_sight(projection, apply.owner);
 	if (projection->is_inline && projection->is_paused)
 		plat_refuse_value("an inline projection cannot be paused",
 						  "The events that are appended meanwhile would be lost to it.");
+}
+
+/*
+ * Check the tables that a projection is to fill when it is rebuilt, which
+ * empties them by the rights of the owner of its function: tables of users
+ * (42809) that this role owns (42501).
+ */
+static void
+check_read_models(FunctionCallInfo fcinfo, Oid owner)
+{
+	Datum	   *tables;
+	int			ntables;
+
+	if (PG_ARGISNULL(7))
+		return;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(7), REGCLASSOID, sizeof(Oid), true,
+					  TYPALIGN_INT, &tables, NULL, &ntables);
+	for (int i = 0; i < ntables; i++)
+	{
+		Oid			table = DatumGetObjectId(tables[i]);
+		char		kind = get_rel_relkind(table);
+
+		if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) ||
+			IsCatalogNamespace(get_rel_namespace(table)) ||
+			getExtensionOfObject(RelationRelationId, table) != InvalidOid)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("a read model must be a table of your own")));
+		if (!object_ownercheck(RelationRelationId, table, owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" must own read model \"%s\"",
+							GetUserNameFromId(owner, false), get_rel_name(table)),
+					 errdetail("It owns the function that fills it.")));
+	}
+}
+
+/*
+ * Raise 42501 unless the caller has the rights of the owner of a projection's
+ * function: what decides on what that owner does is the owner's to change.
+ * One whose function is gone is for superusers.
+ */
+void
+plat_event_check_owner(const PlatProjection *projection)
+{
+	Oid			function;
+
+	if (superuser())
+		return;
+	function = plat_event_find_function(projection->apply.signature).oid;
+	if (!object_ownercheck(ProcedureRelationId, function, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", projection->apply.signature),
+				 errdetail("The projection has the rights of its owner.")));
 }
 
 /*
@@ -524,6 +589,7 @@ plat_event_create_projection(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = apply_arg(fcinfo, &isnull);
+	check_read_models(fcinfo, plat_event_find_function(TextDatumGetCString(values[1])).owner);
 	values[2] = PG_GETARG_DATUM(2);
 	nulls[2] = PG_ARGISNULL(2) ? 'n' : ' ';
 	for (int i = 4; i < 8; i++)
@@ -531,7 +597,7 @@ plat_event_create_projection(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (plat_sql_as_owner("projections",
 						  "INSERT INTO platpat.projections VALUES"
-						  " ($1, $2, nullif($3, '{}'), 'async', $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+						  " ($1, $2, nullif($3, '{}'), 'async', $4, $5, $6, " NAMES_OF_TABLES ") ON CONFLICT DO NOTHING",
 						  7, types, values, nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -579,13 +645,17 @@ plat_event_alter_projection(PG_FUNCTION_ARGS)
 	}
 	SPI_connect();
 	before = plat_event_get_projection(name, false);
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(4) || !PG_ARGISNULL(7))
+		plat_event_check_owner(before);
+	check_read_models(fcinfo, isnull ? plat_event_find_function(before->apply.signature).owner :
+					  plat_event_find_function(TextDatumGetCString(values[1])).owner);
 	(void) plat_sql_as_owner("projections",
 							 "UPDATE platpat.projections SET apply = coalesce($2, apply),"
 							 " types = nullif(coalesce($3, types), '{}'),"
 							 " per_tenant = coalesce($4, per_tenant),"
 							 " batch_size = coalesce($5, batch_size),"
 							 " on_error = coalesce($6, on_error),"
-							 " read_models = coalesce($7, read_models),"
+							 " read_models = CASE WHEN $7 IS NULL THEN read_models ELSE " NAMES_OF_TABLES " END,"
 							 " paused = coalesce($8, paused) WHERE projection = $1",
 							 8, types, values, nulls);
 	check_projection(plat_event_get_projection(name, false));

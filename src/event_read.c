@@ -29,6 +29,7 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/wait_event.h"
 
@@ -83,9 +84,8 @@ static int64
 known_mark(Oid log)
 {
 	(void) plat_sql_as_owner("projection_positions",
-							 "SELECT coalesce(max(position), 0) FROM"
-							 " (SELECT position FROM platpat.projection_positions"
-							 "  UNION ALL SELECT position FROM platpat.event_consumers) r",
+							 "SELECT coalesce(max(position), 0)"
+							 " FROM platpat.projection_positions",
 							 0, NULL, NULL, NULL);
 	return Max(pg_strtoint64(plat_sql_value(0, 1)), plat_event_told_mark(log));
 }
@@ -137,7 +137,8 @@ remember(int64 drawn, int64 mark, const PlatWriter *writers, int nwriters)
  * drawn.
  *
  * This transaction's own events are visible to it, and so below the mark.  But
- * they are not decided, so such a look is not remembered.
+ * they are not decided, so such a look is not remembered.  Nor is one while
+ * somebody makes a partition, whose events this session would not find.
  */
 static int64
 look(Oid log, bool *is_held)
@@ -145,12 +146,16 @@ look(Oid log, bool *is_held)
 	int64		drawn = plat_event_last();
 	int			nwriters;
 	PlatWriter *writers = list_writers(log, &nwriters);
-	int64		mark = plat_watermark_mark(&seen, drawn, writers, nwriters);
+	int64		mark = seen.mark;
 
-	if (!plat_locks_relation(log, RowExclusiveLock))
+	if (plat_event_knows_partitions(log))
 	{
-		remember(drawn, mark, writers, nwriters);
-		plat_event_tell_mark(log, mark);
+		mark = plat_watermark_mark(&seen, drawn, writers, nwriters);
+		if (!plat_locks_relation(log, RowExclusiveLock))
+		{
+			remember(drawn, mark, writers, nwriters);
+			plat_event_tell_mark(log, mark);
+		}
 	}
 	pfree(writers);
 	*is_held = mark < drawn;
@@ -245,7 +250,11 @@ plat_event_mark(long patience)
 		CHECK_FOR_INTERRUPTS();
 		mark = look(log, &is_held);
 	}
-	return is_held ? Max(mark, known_mark(log)) : mark;
+	if (is_held)
+		mark = Max(mark, known_mark(log));
+	/* Who has told of a mark knew the partitions below it, and so must we. */
+	AcceptInvalidationMessages();
+	return mark;
 }
 
 /*
@@ -359,8 +368,8 @@ plat_event_ack(PG_FUNCTION_ARGS)
 
 	plat_refuse_null(fcinfo, 1, "up_to");
 	SPI_connect();
-	/* The mark of this session may be below that of the one that fetched. */
-	if (PG_GETARG_INT64(1) > plat_event_last())
+	/* Sessions tell each other their marks, so another one may have fetched. */
+	if (PG_GETARG_INT64(1) > plat_event_mark(100))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("position " INT64_FORMAT " cannot have been fetched",

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -23,6 +24,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 #include "event.h"
@@ -38,6 +40,7 @@ PG_FUNCTION_INFO_V1(plat_event_rebuild_projection);
 typedef struct Rebuild
 {
 	PlatProjection *projection;
+	Oid		   *tables;			/* the read models */
 	Oid			owner;
 	char	   *search_path;	/* with the temporary tables in front */
 	bool		is_divided;		/* read models, by policies */
@@ -115,7 +118,7 @@ take_step(const Rebuild *rebuild, Step step, const char *tenant)
 		plat_tenant_enter(tenant, &scope);
 	for (int i = 0; i < projection->nread_models; i++)
 	{
-		char	   *command = command_of(step, projection->read_models[i]);
+		char	   *command = command_of(step, rebuild->tables[i]);
 
 		GetUserIdAndSecContext(&user, &context);
 		SetUserIdAndSecContext(rebuild->owner, context | SECURITY_LOCAL_USERID_CHANGE |
@@ -125,7 +128,7 @@ take_step(const Rebuild *rebuild, Step step, const char *tenant)
 	}
 	if (tenant)
 		plat_tenant_leave(&scope);
-	AtEOXact_GUC(true, level);
+	AtEOXact_GUC(false, level);
 }
 
 /*
@@ -150,11 +153,11 @@ check_untouched(const Rebuild *rebuild)
 	const PlatProjection *projection = rebuild->projection;
 
 	for (int i = 0; i < projection->nread_models; i++)
-		if (plat_locks_relation(projection->read_models[i], RowExclusiveLock))
+		if (plat_locks_relation(rebuild->tables[i], RowExclusiveLock))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot rebuild read model \"%s\" beside the one in use",
-							get_rel_name(projection->read_models[i])),
+							get_rel_name(rebuild->tables[i])),
 					 errdetail("This transaction has written to it: function %s does not find it by search_path, or something before did.",
 							   projection->apply.signature),
 					 errhint("Let the function name it without a schema, have the function in the same schema, and do not give it a search_path.")));
@@ -183,7 +186,7 @@ are_divided(const Rebuild *rebuild)
 	int			divided = 0;
 
 	for (int i = 0; i < projection->nread_models; i++)
-		divided += check_enable_rls(projection->read_models[i], rebuild->owner,
+		divided += check_enable_rls(rebuild->tables[i], rebuild->owner,
 									true) == RLS_ENABLED;
 	if (divided > 0 && divided < projection->nread_models)
 		ereport(ERROR,
@@ -239,6 +242,31 @@ rebuild_all(Rebuild *rebuild, int64 mark)
 }
 
 /*
+ * Find the read models and keep them from being dropped: 42P01 for one that is
+ * gone, 42501 for one that the owner of the function does not own any more.
+ */
+static void
+find_tables(Rebuild *rebuild)
+{
+	const PlatProjection *projection = rebuild->projection;
+
+	rebuild->tables = palloc(sizeof(Oid) * projection->nread_models);
+	for (int i = 0; i < projection->nread_models; i++)
+	{
+		RangeVar   *name = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(projection->read_models[i])));
+
+		rebuild->tables[i] = RangeVarGetRelid(name, AccessShareLock, false);
+		if (!object_ownercheck(RelationRelationId, rebuild->tables[i], rebuild->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" must own read model \"%s\"",
+							GetUserNameFromId(rebuild->owner, false),
+							projection->read_models[i]),
+					 errdetail("It owns the function that fills it.")));
+	}
+}
+
+/*
  * Lock the projection against runs, and note what there is to know of it.
  */
 static void
@@ -260,8 +288,10 @@ begin_rebuild(Rebuild *rebuild, const char *name, bool partial)
 				 errmsg("the first events are no longer there"),
 				 errdetail("Table platpat.event_drops lists the partitions that were dropped."),
 				 errhint("Use partial => true if the later ones are enough.")));
+	plat_event_check_owner(rebuild->projection);
 	apply = plat_event_find_function(rebuild->projection->apply.signature);
 	rebuild->owner = apply.owner;
+	find_tables(rebuild);
 	rebuild->search_path = psprintf("pg_temp, %s", apply.search_path);
 	rebuild->is_divided = are_divided(rebuild);
 	check_untouched(rebuild);

@@ -38,18 +38,14 @@
 #include "tenant.h"
 #include "worker.h"
 
-/* Milliseconds between two looks at writers that hold readers up. */
-#define FIRST_LOOK_MS 1
-#define LAST_LOOK_MS 1000
+/*
+ * Positions that one search for a batch looks at: of a type that is rare it
+ * may find nothing in them.
+ */
+#define SEARCH 100000
 
 /* Milliseconds that run_projections() has patience with writers. */
 #define PATIENCE_MS 1000
-
-/* Milliseconds between two looks at a log that is being restored. */
-#define RESTORE_MS 10000
-
-/* Milliseconds between two maintenances of a log that is in use. */
-#define MAINTENANCE_MS 3600000
 
 PG_FUNCTION_INFO_V1(plat_event_run_projections);
 PG_FUNCTION_INFO_V1(plat_event_replay_dead);
@@ -108,7 +104,8 @@ plat_event_call_apply(const PlatUserFunction *apply, const char *search_path,
 	SetUserIdAndSecContext(user, context);
 	if (tenant)
 		plat_tenant_leave(&scope);
-	AtEOXact_GUC(true, level);
+	/* What the function has SET for its session is undone, too. */
+	AtEOXact_GUC(false, level);
 }
 
 /*
@@ -142,11 +139,7 @@ try_apply(const Work *work, const char *tenant, int64 first, int64 last)
 	{
 		PlatUserFunction apply = plat_event_find_function(work->projection->apply.signature);
 
-		if (!work->projection->is_per_tenant && !has_bypassrls_privilege(apply.owner))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("role \"%s\" would not see the events of all tenants",
-							GetUserNameFromId(apply.owner, false))));
+		plat_event_check_sight(work->projection, apply.owner);
 		plat_event_call_apply(&apply, work->search_path ? work->search_path :
 							  apply.search_path, tenant, first, last);
 		ReleaseCurrentSubTransaction();
@@ -426,13 +419,13 @@ store_progress(const Work *work, const PlatRun *run, bool has_stopped)
 /*
  * Note that a projection has failed, and when it is tried again.
  */
-static void
-store_failure(const Work *work)
+void
+plat_event_store_failure(const char *name, const ErrorData *error)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID};
-	Datum		values[4] = {CStringGetTextDatum(work->projection->name),
-		CStringGetTextDatum(unpack_sql_state(work->error->sqlerrcode)),
-	CStringGetTextDatum(work->error->message)};
+	Datum		values[4] = {CStringGetTextDatum(name),
+		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+	CStringGetTextDatum(error->message)};
 
 	(void) plat_sql_as_owner("projection_positions",
 							 "UPDATE platpat.projection_positions SET failures = failures + 1,"
@@ -477,6 +470,7 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 	Outcome		outcome = APPLIED;
 	int64		position = lock_position(name, force, &run->is_busy);
 	int64		count;
+	int64		end;
 	int64		last;
 
 	run->position = position;
@@ -487,18 +481,19 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 		return false;
 	if (position >= mark)
 		return true;
-	count = find_batch(work.projection, position, mark, &last);
+	end = Min(mark, position + SEARCH);
+	count = find_batch(work.projection, position, end, &last);
 	if (count > 0)
 		outcome = apply_or_undo(&work, position + 1, &last);
 	if (work.error && outcome != APPLIED)
 		run->error = work.error->message;
 	if (outcome == FAILED)
 	{
-		store_failure(&work);
+		plat_event_store_failure(name, work.error);
 		return true;
 	}
 	if (outcome == STOPPED)
-		count = find_batch(work.projection, position, last, &mark);
+		count = find_batch(work.projection, position, last, &end);
 	run->position = last;
 	run->parked = work.parked;
 	run->applied = count - work.parked;
@@ -543,8 +538,8 @@ plat_event_replay(PlatProjection *projection, const char *search_path,
  * The names of the projections to run, in a memory context: of one, or of all
  * that are async.
  */
-static List *
-list_projections(const char *only, MemoryContext context)
+List *
+plat_event_list_projections(const char *only, MemoryContext context)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {only ? CStringGetTextDatum(only) : (Datum) 0};
@@ -617,7 +612,7 @@ plat_event_run_projections(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (only)
 		(void) plat_event_get_projection(only, false);
-	names = list_projections(only, CurrentMemoryContext);
+	names = plat_event_list_projections(only, CurrentMemoryContext);
 	mark = plat_event_mark(PATIENCE_MS);
 	foreach(cell, names)
 		run_to_mark(fcinfo, lfirst(cell), mark);
@@ -714,99 +709,4 @@ plat_event_discard_dead(PG_FUNCTION_ARGS)
 	forget_dead(name, PG_GETARG_INT64(1));
 	SPI_finish();
 	PG_RETURN_VOID();
-}
-
-/* ----------------------------------------------------------------- worker */
-
-/*
- * Run one batch of each projection, each in a transaction of its own.
- * Returns whether there is more to do; *is_held is whether a writer keeps the
- * mark short of what was drawn, or another session is at a projection, which
- * may leave events for us.  The list is in the caller's memory context.
- */
-static bool
-run_each(List *names, bool *is_held)
-{
-	bool		is_behind = false;
-	ListCell   *cell;
-
-	foreach(cell, names)
-	{
-		PlatRun		run = {0};
-		int64		mark;
-
-		if (!plat_worker_begin())
-			return false;
-		SPI_connect();
-		mark = plat_event_mark(PATIENCE_MS);
-		(void) plat_event_run_once(lfirst(cell), mark, false, &run);
-		*is_held |= run.is_busy || mark < plat_event_last();
-		is_behind |= run.is_behind;
-		SPI_finish();
-		plat_worker_commit();
-	}
-	return is_behind;
-}
-
-/*
- * What there is to do: the projections that could be run, and the
- * milliseconds until one that has failed is due, or the log is to be looked
- * after again.
- */
-static List *
-look_around(long *until)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *names;
-
-	*until = PLAT_SERVE_NEVER;
-	if (!plat_worker_begin())
-		return NIL;
-	if (!plat_event_log_is_whole(plat_our_table("events")))
-	{
-		*until = RESTORE_MS;
-		plat_worker_commit();
-		return NIL;
-	}
-	SPI_connect();
-	names = list_projections(NULL, caller);
-	(void) plat_sql_as_owner("projection_positions",
-							 "SELECT least((SELECT extract(epoch FROM min(next_attempt)"
-							 "   - clock_timestamp()) * 1000"
-							 "  FROM platpat.projection_positions WHERE next_attempt IS NOT NULL),"
-							 " (SELECT 3600000 FROM platpat.events LIMIT 1))::bigint",
-							 0, NULL, NULL, NULL);
-	if (plat_sql_value(0, 1))
-		*until = Max((long) number(1), 1);
-	SPI_finish();
-	plat_worker_commit();
-	return names;
-}
-
-/*
- * The module's part of the worker of a database: projections first, the log
- * when there is nothing else to do, though perhaps to wait for.  Returns the milliseconds until the next call.
- */
-long
-plat_event_serve(void)
-{
-	static uint64 maintained = 0;
-	static long pause = FIRST_LOOK_MS;
-	List	   *names;
-	bool		is_held = false;
-	long		until;
-
-	names = look_around(&until);
-	if (run_each(names, &is_held))
-		return 0;
-	if (maintained == 0 || plat_clock() - maintained > MAINTENANCE_MS * UINT64CONST(1000000))
-	{
-		maintained = plat_clock();
-		if (!plat_worker_begin())
-			return PLAT_SERVE_NEVER;
-		plat_event_maintain_log(NULL);
-		plat_worker_commit();
-	}
-	pause = is_held ? Min(pause * 2, LAST_LOOK_MS) : FIRST_LOOK_MS;
-	return is_held ? Min(pause, until) : until;
 }

@@ -64,13 +64,13 @@ plat_sql_pin(void)
 }
 
 /*
- * Undo plat_sql_pin. Levels are closed in the order opposite to that in which
- * they were opened.
+ * Undo plat_sql_pin, and whatever triggers have SET meanwhile. Levels are
+ * closed in the order opposite to that in which they were opened.
  */
 void
 plat_sql_unpin(int level)
 {
-	AtEOXact_GUC(true, level);
+	AtEOXact_GUC(false, level);
 }
 
 /*

@@ -22,6 +22,7 @@ extern void plat_worker_wake_at_commit(void);
 extern void plat_worker_wake_database(void);
 extern bool plat_worker_begin(void);
 extern void plat_worker_commit(void);
+extern void plat_worker_abort(void);
 extern bool plat_worker_is_this(void);
 extern void plat_worker_restart_timeout(void);
 extern bool plat_worker_has_timed_out(void);

@@ -124,10 +124,14 @@ pin_settings(void)
 	static const char *const settings[][2] = {
 		{"application_name", "platpat worker"},
 		{"search_path", "pg_catalog, pg_temp"},
+		{"DateStyle", "ISO"},
+		{"default_tablespace", ""},
 		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"lock_timeout", "1s"},
 		{"row_security", "on"},
+		{"standard_conforming_strings", "on"},
 		{"transaction_timeout", "0"},
 	};
 
@@ -281,6 +285,21 @@ plat_worker_commit(void)
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(round_context);
+}
+
+/*
+ * Undo the transaction that plat_worker_begin() has begun, after an error that
+ * the caller has caught and copied or reported.
+ */
+void
+plat_worker_abort(void)
+{
+	FlushErrorState();
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (IsTransactionState())
+		AbortCurrentTransaction();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(round_context);
 }

@@ -72,6 +72,31 @@ SELECT platpat.execute_command('order', '{"total": 3}', 'k3') IS NOT NULL AS don
 SELECT count(*) FROM desk.orders WHERE total = 3;
 TABLE platpat.command_results;
 RESET ROLE;
+-- an answer is for the role that has asked
+CREATE ROLE regress_command_clerk;
+GRANT USAGE ON SCHEMA desk TO regress_command_clerk;
+SET ROLE regress_command_clerk;
+SELECT platpat.execute_command('order', '{"total": 3}', 'k3');
+RESET ROLE;
+DROP OWNED BY regress_command_clerk;
+-- a handler that calls its own command with its own key has no answer yet
+CREATE FUNCTION desk.again(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT platpat.execute_command('again', payload, 'again') $$;
+SELECT platpat.create_command('again', 'desk.again(jsonb)');
+SELECT platpat.execute_command('again', '{}', 'again');
+-- nor does an administrator put another handler where others call one
+SELECT platpat.grant_admin('regress_command_clerk');
+GRANT CREATE, USAGE ON SCHEMA desk TO regress_command_clerk;
+SET ROLE regress_command_clerk;
+CREATE FUNCTION desk.evil(payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
+SELECT platpat.alter_command('again', 'desk.evil(jsonb)');
+SELECT platpat.alter_command('again', class => 'batch');
+SELECT platpat.create_command('evil', 'desk.evil(jsonb)'), platpat.alter_command('evil', 'desk.evil(jsonb)');
+SELECT platpat.drop_command('evil');
+RESET ROLE;
+SELECT platpat.drop_command('again');
+DROP FUNCTION desk.evil(jsonb);
+DROP OWNED BY regress_command_clerk;
+DROP ROLE regress_command_clerk;
 -- who may not execute the handler gets no answer of others either
 REVOKE EXECUTE ON FUNCTION desk.create_order(jsonb) FROM PUBLIC;
 SET ROLE regress_command_app;

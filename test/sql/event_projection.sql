@@ -41,6 +41,7 @@ SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', on_err
 SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', batch_size => 0);
 SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', types => '{a,NULL}');
 SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', read_models => '{pg_stat_activity}');
+SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', read_models => '{platpat.admin_log}');
 SELECT platpat.create_projection('p', 'shop.count_types(bigint, bigint)', per_tenant => NULL);
 
 -- a role makes projections of its own functions, and sees all events only if it may
@@ -268,6 +269,39 @@ SELECT platpat.create_projection('types', 'shop.refresh_types(bigint, bigint)', 
 SELECT platpat.append_event('order', 'm', 'refreshed', '{}') > 0 AS appended;
 SELECT n FROM shop.types WHERE type = 'refreshed';
 SELECT platpat.drop_projection('types');
+
+-- what a function SETs stays with it, in the session that appends, too
+CREATE FUNCTION shop.leak(first bigint, last bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('search_path', 'evil', false), set_config('row_security', 'off', false);
+	SET default_transaction_isolation = 'serializable';
+END $$;
+SELECT platpat.create_projection('leak', 'shop.leak(bigint, bigint)', '{leaks}', 'inline');
+SELECT platpat.append_event('order', 'l', 'leaks', '{}') > 0 AS appended;
+SELECT current_setting('search_path') AS search_path, current_setting('row_security') AS row_security,
+	current_setting('default_transaction_isolation') AS isolation;
+SELECT platpat.drop_projection('leak');
+
+-- an administrator decides nothing about what another role's function does
+CREATE TABLE shop.precious AS SELECT 1 AS i;
+SELECT platpat.create_projection('dba', 'shop.leak(bigint, bigint)', '{nothing}', read_models => '{totals}');
+SET ROLE regress_projector;
+SELECT platpat.alter_projection('dba', read_models => '{shop.precious}');
+SELECT platpat.alter_projection('dba', apply => 'shop.count_mine(bigint, bigint)');
+SELECT platpat.alter_projection('dba', per_tenant => true);
+SELECT platpat.rebuild_projection('dba');
+SELECT platpat.create_projection('mine', 'shop.count_mine(bigint, bigint)', per_tenant => true, read_models => '{shop.precious}');
+SELECT platpat.alter_projection('dba', paused => true);
+RESET ROLE;
+SELECT count(*) FROM shop.precious;
+-- a read model that is gone, or was made anew
+SELECT platpat.alter_projection('dba', read_models => '{shop.precious}');
+DROP TABLE shop.precious;
+SELECT platpat.rebuild_projection('dba');
+SELECT platpat.alter_projection('dba', batch_size => 5);
+CREATE TABLE shop.precious (i int);
+SELECT platpat.rebuild_projection('dba');
+SELECT platpat.drop_projection('dba');
 
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT platpat.run_projections();

@@ -1,0 +1,208 @@
+/*
+ * event_serve.c
+ *		What the worker of a database does for events: run projections, and look
+ *		after the log.
+ *
+ * Each projection has transactions of its own, and what fails in one, or in
+ * the maintenance of the log, is noted and does not keep the others from
+ * theirs.  Nothing here is shared.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "event.h"
+#include "sql.h"
+#include "worker.h"
+
+/* Milliseconds that a first look has patience with writers. */
+#define PATIENCE_MS 1000
+
+/* Milliseconds between two looks at what holds projections up. */
+#define FIRST_LOOK_MS 1
+#define LAST_LOOK_MS 1000
+
+/* Milliseconds between two looks at a log that is being restored. */
+#define RESTORE_MS 10000
+
+/* Nanoseconds between two maintenances of a log that is in use. */
+#define MAINTENANCE (3600 * PLAT_SECOND)
+
+/* What a round has come to. */
+typedef struct Round
+{
+	bool		is_behind;		/* there is more to do at once */
+	bool		is_held;		/* by a writer, or another session */
+} Round;
+
+/*
+ * Run one batch of a projection in a transaction of its own.
+ */
+static void
+run_batch(const char *name, Round *round)
+{
+	PlatRun		run = {0};
+	int64		mark;
+
+	if (!plat_worker_begin())
+		return;
+	SPI_connect();
+	mark = plat_event_mark(PATIENCE_MS);
+	(void) plat_event_run_once(name, mark, false, &run);
+	round->is_held |= run.is_busy || mark < plat_event_last();
+	round->is_behind |= run.is_behind;
+	SPI_finish();
+	plat_worker_commit();
+}
+
+/*
+ * Note that a projection could not be run at all.
+ */
+static void
+note_failure(const char *name, const ErrorData *error)
+{
+	if (!plat_worker_begin())
+		return;
+	SPI_connect();
+	plat_event_store_failure(name, error);
+	SPI_finish();
+	plat_worker_commit();
+}
+
+/*
+ * Run one batch of a projection; an error is noted as its own.
+ */
+static void
+try_batch(const char *name, Round *round)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		run_batch(name, round);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		plat_worker_abort();
+	}
+	PG_END_TRY();
+	if (error)
+		note_failure(name, error);
+}
+
+/*
+ * Look after the log in a transaction of its own.  An error is for the log of
+ * the server: nobody waits for this, and it is done again in an hour.
+ */
+static void
+try_maintenance(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (plat_worker_begin())
+		{
+			plat_event_maintain_log(NULL);
+			plat_worker_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		plat_worker_abort();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The projections that could be run, in the current memory context; *until is
+ * the milliseconds until the next look if that is not up to them.
+ */
+static List *
+look_around(long *until)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *names = NIL;
+
+	*until = PLAT_SERVE_NEVER;
+	if (!plat_worker_begin())
+		return NIL;
+	if (plat_event_log_is_whole(plat_our_table("events")))
+	{
+		SPI_connect();
+		names = plat_event_list_projections(NULL, caller);
+		SPI_finish();
+	}
+	else
+		*until = RESTORE_MS;
+	plat_worker_commit();
+	return names;
+}
+
+/*
+ * The milliseconds until a projection that has failed is due, or the log is
+ * to be looked after again.
+ */
+static long
+next_due(void)
+{
+	long		until = PLAT_SERVE_NEVER;
+	char	   *text;
+
+	if (!plat_worker_begin())
+		return until;
+	SPI_connect();
+	(void) plat_sql_as_owner("projection_positions",
+							 "SELECT least((SELECT extract(epoch FROM min(next_attempt)"
+							 "   - clock_timestamp()) * 1000 FROM platpat.projection_positions"
+							 "  WHERE next_attempt > clock_timestamp()),"
+							 " (SELECT 3600000 FROM platpat.events LIMIT 1))::bigint",
+							 0, NULL, NULL, NULL);
+	text = plat_sql_value(0, 1);
+	if (text)
+		until = Max(atol(text), FIRST_LOOK_MS);
+	SPI_finish();
+	plat_worker_commit();
+	return until;
+}
+
+/*
+ * The module's part of the worker of a database: projections first, the log
+ * when there is nothing else to do, though perhaps to wait for.  Returns the
+ * milliseconds until the next call.
+ */
+long
+plat_event_serve(void)
+{
+	static uint64 maintained = 0;
+	static long pause = FIRST_LOOK_MS;
+	Round		round = {0};
+	long		until;
+	List	   *names = look_around(&until);
+	ListCell   *cell;
+
+	if (until != PLAT_SERVE_NEVER)
+		return until;
+	foreach(cell, names)
+		try_batch(lfirst(cell), &round);
+	if (round.is_behind)
+		return 0;
+	if (maintained == 0 || plat_clock() - maintained > MAINTENANCE)
+	{
+		maintained = plat_clock();
+		try_maintenance();
+	}
+	until = next_due();
+	pause = round.is_held ? Min(pause * 2, LAST_LOOK_MS) : FIRST_LOOK_MS;
+	return round.is_held ? Min(pause, until) : until;
+}
