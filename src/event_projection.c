@@ -82,6 +82,23 @@ no_such_projection(const char *name)
 }
 
 /*
+ * The oid of a function by the text that it is stored as; InvalidOid if there
+ * is none now, be it for want of its schema or of a type.
+ */
+static Oid
+find_oid(const char *signature)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		oid;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	oid = to_regprocedure(fcinfo);
+	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(oid);
+}
+
+/*
  * A function by the text that it is stored as: 42883 if there is none now.
  */
 PlatUserFunction
@@ -92,13 +109,12 @@ plat_event_find_function(const char *signature)
 	Form_pg_proc proc;
 
 	function.signature = pstrdup(signature);
-	function.oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-														CStringGetDatum(signature)));
+	function.oid = find_oid(signature);
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function.oid));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function \"%s\" does not exist", signature)));
+				 errmsg("function %s does not exist", signature)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	function.owner = proc->proowner;
 	function.search_path = psprintf("%s, pg_temp",
