@@ -48,7 +48,9 @@ PG_FUNCTION_INFO_V1(plat_event_guard);
 /*
  * What an append runs, planned once and leaving nothing to the search_path: it
  * counts up the version of the thing, and inserts the event if that was as
- * expected.  The last parameter is expected_version.
+ * expected.  The last parameter is expected_version.  The position is drawn
+ * last, when the thing is locked, and asked for by itself, because RETURNING
+ * costs more than that.
  */
 static PlatSavedPlan append_plan = {
 	.command = "WITH head AS (INSERT INTO platpat.event_streams AS s"
@@ -60,8 +62,7 @@ static PlatSavedPlan append_plan = {
 	" INSERT INTO platpat.events (tenant, aggregatetype, aggregateid,"
 	"  version, type, payload, metadata, created_at)"
 	" SELECT $1, $2, $3, h.version, $4, $5, $6, $7 FROM head h"
-	" WHERE $8 IS NULL OR h.version OPERATOR(pg_catalog.=) ($8 OPERATOR(pg_catalog.+) 1)"
-	" RETURNING position",
+	" WHERE $8 IS NULL OR h.version OPERATOR(pg_catalog.=) ($8 OPERATOR(pg_catalog.+) 1)",
 	.nargs = 8,
 	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID,
 	TIMESTAMPTZOID, INT8OID},
@@ -212,7 +213,6 @@ insert_event(Oid log, Datum *values, const char *nulls)
 	Oid			owner;
 	int			context;
 	int64		position;
-	bool		isnull;
 
 	SPI_connect();
 	owner = plat_sql_become_owner(log, &context);
@@ -220,8 +220,8 @@ insert_event(Oid log, Datum *values, const char *nulls)
 	values[6] = TimestampTzGetDatum(now);
 	if (plat_sql_execute_saved(&append_plan, values, nulls) == 0)
 		refuse_version(values, nulls, DatumGetInt64(values[7]));
-	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										   SPI_tuptable->tupdesc, 1, &isnull));
+	position = DatumGetInt64(DirectFunctionCall1(currval_oid,
+												 ObjectIdGetDatum(plat_our_table("event_position"))));
 	SetUserIdAndSecContext(owner, context);
 	SPI_finish();
 	return position;

@@ -93,11 +93,11 @@ CREATE FUNCTION append_plain(n int) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE next_version bigint; new_position bigint; base text := nextval('things') || '-';
 BEGIN
 	FOR i IN 1 .. n LOOP
-		INSERT INTO plain_streams AS s VALUES ('acme', 'order', base || i / 2, 1)
+		INSERT INTO plain_streams AS s VALUES (tenant_uuid(1)::text, 'order', base || i / 2, 1)
 			ON CONFLICT (tenant, aggregatetype, aggregateid) DO UPDATE SET version = s.version + 1
 			RETURNING version INTO next_version;
 		INSERT INTO plain_events (tenant, aggregatetype, aggregateid, version, type, payload, created_at)
-			VALUES ('acme', 'order', base || i / 2, next_version, 'order.created',
+			VALUES (tenant_uuid(1)::text, 'order', base || i / 2, next_version, 'order.created',
 				'{"order_id": 1, "customer_id": 7, "total": 12.5}', clock_timestamp())
 			RETURNING position INTO new_position;
 	END LOOP;
