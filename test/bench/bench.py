@@ -497,6 +497,7 @@ def event_projections():
     alternatives = {
         "set based, 1,000 events a batch": ("apply_totals", 1000),
         "set based, 5,000 events a batch": ("apply_totals", 5000),
+        "set based, 20,000 events a batch": ("apply_totals", 20000),
         "row at a time, 1,000 events a batch": ("apply_rows", 1000),
     }
     taken = {name: [] for name in alternatives}
@@ -513,7 +514,7 @@ def event_projections():
     slow = rates["row at a time, 1,000 events a batch"]
     table(("", "events a second", "ratio"),
           *((name, f"{rate:,.0f}", f"{rate / slow:.1f}") for name, rate in rates.items()))
-    return rates["set based, 5,000 events a batch"]
+    return rates["set based, 20,000 events a batch"]
 
 
 def event_latency():
@@ -536,7 +537,7 @@ def events():
     append, rate = event_appends(), event_projections()
     p50, p99, workers = event_latency()
     return (("`append_event` against the same INSERTs by hand", f"{append:.2f}", "<= 1.3", seen(append <= 1.3)),
-            ("events a second that a projection applies, set based", f"{rate:,.0f}", ">= 150,000", seen(rate >= 150000)),
+            ("events a second that a projection applies, 20,000 a batch", f"{rate:,.0f}", ">= 150,000", seen(rate >= 150000)),
             ("commit to applied, median", f"{p50:.1f} ms", "< 5 ms", seen(p50 < 5)),
             ("commit to applied, 99 of 100", f"{p99:.1f} ms", "< 30 ms", seen(p99 < 30)),
             ("processes of ours in databases that are idle", f"{workers}", "0", seen(workers == 0)))
