@@ -129,50 +129,6 @@ const PlatModule plat_event_module = {
 };
 
 /*
- * A text argument that must be neither NULL nor empty (22004) nor longer than
- * so many bytes (22023), as it was given.
- */
-static text *
-text_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max)
-{
-	text	   *value = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
-
-	if (value == NULL || VARSIZE_ANY_EXHDR(value) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null or empty", what)));
-	if (VARSIZE_ANY_EXHDR(value) > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is too long", what),
-				 errdetail("It has %d bytes, of at most %d.",
-						   (int) VARSIZE_ANY_EXHDR(value), max)));
-	return value;
-}
-
-/*
- * The name of a projection, a consumer or a command: 22004 for NULL and for
- * the empty string, 22023 for one that is too long.
- */
-char *
-plat_event_name(FunctionCallInfo fcinfo, int argno, const char *what)
-{
-	return text_to_cstring(text_arg(fcinfo, argno, what, PLAT_EVENT_NAME_MAX));
-}
-
-/*
- * The tenant of what the caller does, NULL for none: 42501 for a role that
- * policies apply to, whose events would be nobody's.
- */
-const char *
-plat_event_tenant(void)
-{
-	if (plat_tenant_current() == NULL && has_bypassrls_privilege(GetUserId()))
-		return NULL;
-	return plat_tenant_required();
-}
-
-/*
  * Raise 40001: a thing, by its key of tenant, aggregatetype and aggregateid,
  * has another version than the caller has seen.  One that is new has version
  * 1 by now, but no event.
@@ -233,8 +189,8 @@ insert_event(Oid log, Datum *values, const char *nulls)
 static Datum
 append(FunctionCallInfo fcinfo, text * aggregateid)
 {
-	text	   *aggregatetype = text_arg(fcinfo, 0, "aggregatetype", TEXT_MAX);
-	text	   *type = text_arg(fcinfo, 2, "type", TEXT_MAX);
+	text	   *aggregatetype = plat_event_text(fcinfo, 0, "aggregatetype", TEXT_MAX);
+	text	   *type = plat_event_text(fcinfo, 2, "type", TEXT_MAX);
 	const char *tenant = plat_event_tenant();
 	Oid			log = plat_our_table("events");
 	char		nulls[] = {tenant ? ' ' : 'n', ' ', ' ', ' ', ' ',
@@ -277,7 +233,7 @@ append(FunctionCallInfo fcinfo, text * aggregateid)
 Datum
 plat_event_append(PG_FUNCTION_ARGS)
 {
-	return append(fcinfo, text_arg(fcinfo, 1, "aggregateid", TEXT_MAX));
+	return append(fcinfo, plat_event_text(fcinfo, 1, "aggregateid", TEXT_MAX));
 }
 
 Datum

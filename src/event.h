@@ -63,13 +63,30 @@ typedef struct PlatRun
 
 /* event.c */
 extern const PlatModule plat_event_module;
+
+/* event_arg.c */
+extern text * plat_event_text(FunctionCallInfo fcinfo, int argno,
+							  const char *what, int max);
 extern char *plat_event_name(FunctionCallInfo fcinfo, int argno,
 							 const char *what);
 extern const char *plat_event_tenant(void);
 
+/* event_definition.c */
+pg_noreturn extern void plat_event_no_projection(const char *name);
+extern PlatUserFunction plat_event_find_function(const char *signature);
+extern char *plat_event_check_function(Oid oid, int nargs, const Oid *types,
+									   const char *wanted, bool owned);
+extern PlatProjection *plat_event_get_projection(const char *name,
+												 bool missing_ok);
+extern List *plat_event_all_projections(MemoryContext context);
+extern void plat_event_check_owner(const PlatProjection *projection);
+extern void plat_event_check_sight(const PlatProjection *projection,
+								   Oid owner);
+
 /* event_partition.c */
 extern int	plat_event_partition_width;
 extern int	plat_event_retention;
+extern bool plat_event_log_is_whole(Oid log);
 extern bool plat_event_knows_partitions(Oid log);
 extern void plat_event_need_partition(Oid log, TimestampTz when);
 extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
@@ -77,18 +94,9 @@ extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
 /* event_read.c */
 extern int64 plat_event_last(void);
 extern int64 plat_event_mark(long patience);
-extern bool plat_event_log_is_whole(Oid log);
 extern void plat_event_check_reader(void);
 
 /* event_projection.c */
-extern PlatUserFunction plat_event_find_function(const char *signature);
-extern char *plat_event_check_function(Oid oid, int nargs, const Oid *types,
-									   const char *wanted, bool owned);
-extern PlatProjection *plat_event_get_projection(const char *name,
-												 bool missing_ok);
-extern void plat_event_check_owner(const PlatProjection *projection);
-extern void plat_event_check_sight(const PlatProjection *projection,
-								   Oid owner);
 extern void plat_event_appended(const text * type, const char *tenant,
 								int64 position);
 

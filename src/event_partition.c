@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
@@ -186,6 +187,31 @@ make_partition(const char *name, const Span *span)
 						  " FOR VALUES FROM (%s) TO (%s)",
 						  table, literal(span->start), literal(span->end)));
 	AtEOXact_GUC(false, level);
+}
+
+/*
+ * Whether the log is whole.  A restore makes partitions, fills them one by one
+ * without a lock on the log, and gives each its trigger when it is full, so
+ * what has none may be waiting for events that are below any mark.
+ */
+bool
+plat_event_log_is_whole(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
+	bool		is_whole = true;
+
+	for (int i = 0; i < desc->nparts && is_whole; i++)
+	{
+		Relation	partition = try_relation_open(desc->oids[i], AccessShareLock);
+
+		if (partition == NULL)
+			continue;
+		is_whole = partition->trigdesc != NULL;
+		relation_close(partition, NoLock);
+	}
+	table_close(rel, NoLock);
+	return is_whole;
 }
 
 /*

@@ -18,11 +18,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -32,14 +29,10 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -53,10 +46,17 @@ PG_FUNCTION_INFO_V1(plat_event_alter_projection);
 PG_FUNCTION_INFO_V1(plat_event_drop_projection);
 PG_FUNCTION_INFO_V1(plat_event_projections_changed);
 
+/* The array of names to store for tables that are given as parameter $7. */
+#define NAMES_OF_TABLES \
+	"(SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY t.i), '{}')" \
+	" FROM unnest($7) WITH ORDINALITY t(oid, i)" \
+	" JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace)"
+
 /* What a session that appends knows of the projections. */
 static MemoryContext known_context = NULL;
 static List *known_inline = NIL;	/* of PlatProjection */
 static bool known_async = false;	/* whether there are any */
+static Oid	known_relid = InvalidOid;	/* of platpat.projections */
 static uint64 known_at = 0;		/* changes that it takes into account */
 static uint64 changes = 1;		/* to what it was read from */
 static int	appending = 0;		/* calls that use it now */
@@ -71,174 +71,13 @@ name_arg(FunctionCallInfo fcinfo)
 }
 
 /*
- * Raise 42704.
- */
-pg_noreturn static void
-no_such_projection(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("projection \"%s\" does not exist", plat_clip(name))));
-}
-
-/*
- * The oid of a function by the text that it is stored as; InvalidOid if there
- * is none now, be it for want of its schema or of a type.
- */
-static Oid
-find_oid(const char *signature)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		oid;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(signature);
-	fcinfo->args[0].isnull = false;
-	oid = to_regprocedure(fcinfo);
-	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(oid);
-}
-
-/*
- * A function by the text that it is stored as: 42883 if there is none now.
- */
-PlatUserFunction
-plat_event_find_function(const char *signature)
-{
-	PlatUserFunction function;
-	HeapTuple	tuple;
-	Form_pg_proc proc;
-
-	function.signature = pstrdup(signature);
-	function.oid = find_oid(signature);
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function.oid));
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s does not exist", signature)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	function.owner = proc->proowner;
-	function.search_path = psprintf("%s, pg_temp",
-									quote_identifier(get_namespace_name(proc->pronamespace)));
-	ReleaseSysCache(tuple);
-	return function;
-}
-
-/*
- * Check a function that a caller gives us: it must exist (42883), be the
- * caller's own (42501), and take these arguments (22023). Returns the text to
- * store.
- */
-char *
-plat_event_check_function(Oid oid, int nargs, const Oid *types,
-						  const char *wanted, bool owned)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
-	Form_pg_proc proc;
-	bool		fits;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with oid %u does not exist", oid)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->pronargs == nargs &&
-		memcmp(proc->proargtypes.values, types, nargs * sizeof(Oid)) == 0;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("function %s does not fit", format_procedure(oid)),
-				 errdetail("It is to be %s.", wanted)));
-	if (owned && !object_ownercheck(ProcedureRelationId, oid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of function %s", format_procedure(oid)),
-				 errdetail("It will run with the rights of its owner.")));
-	return format_procedure_qualified(oid);
-}
-
-/*
- * Whether a value is in the current row of the last query; *value is it.
- */
-static bool
-column(uint64 row, int number, Datum *value)
-{
-	bool		isnull;
-
-	*value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						   number, &isnull);
-	return !isnull;
-}
-
-/* The array of names to store for tables that are given as parameter $7. */
-#define NAMES_OF_TABLES \
-	"(SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY t.i), '{}')" \
-	" FROM unnest($7) WITH ORDINALITY t(oid, i)" \
-	" JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace)"
-
-#define PROJECTION_COLUMNS \
-	"projection, apply, types, mode = 'inline', per_tenant," \
-	" on_error = 'park', paused, batch_size, read_models"
-
-/*
- * The projection in a row of the last query, whose columns are those above, in
- * the current memory context. Its function is yet to be found.
- */
-static PlatProjection *
-read_projection(uint64 row)
-{
-	PlatProjection *projection = palloc0(sizeof(PlatProjection));
-	Datum		value;
-	Datum	   *tables;
-
-	projection->name = plat_sql_value(row, 1);
-	projection->apply.signature = plat_sql_value(row, 2);
-	projection->has_types = column(row, 3, &value);
-	if (projection->has_types)
-		projection->types = datumCopy(value, false, -1);
-	projection->is_inline = column(row, 4, &value) && DatumGetBool(value);
-	projection->is_per_tenant = column(row, 5, &value) && DatumGetBool(value);
-	projection->is_parking = column(row, 6, &value) && DatumGetBool(value);
-	projection->is_paused = column(row, 7, &value) && DatumGetBool(value);
-	(void) column(row, 8, &value);
-	projection->batch_size = DatumGetInt32(value);
-	(void) column(row, 9, &value);
-	deconstruct_array(DatumGetArrayTypePCopy(value), TEXTOID, -1, false,
-					  TYPALIGN_INT, &tables, NULL, &projection->nread_models);
-	projection->read_models = palloc(sizeof(char *) * Max(projection->nread_models, 1));
-	for (int i = 0; i < projection->nread_models; i++)
-		projection->read_models[i] = TextDatumGetCString(tables[i]);
-	return projection;
-}
-
-/*
- * A projection as it is now: 42704 if there is none, unless missing_ok, when
- * the result is NULL. SPI is connected.
- */
-PlatProjection *
-plat_event_get_projection(const char *name, bool missing_ok)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
-
-	if (plat_sql_as_owner("projections",
-						  "SELECT " PROJECTION_COLUMNS
-						  " FROM platpat.projections WHERE projection = $1",
-						  1, types, values, NULL) > 0)
-		return read_projection(0);
-	if (!missing_ok)
-		no_such_projection(name);
-	return NULL;
-}
-
-/*
  * Relcache and syscache callbacks: what is known may not be true any more.
  */
 static void
 forget_on_relation(Datum arg, Oid relid)
 {
-	changes++;
+	if (relid == known_relid || relid == InvalidOid)
+		changes++;
 }
 
 static void
@@ -248,8 +87,7 @@ forget_on_catalog(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * Called once from the library's init, where there may be no caches yet; the
- * first use registers.
+ * Be told of changes, from the first use on.
  */
 static void
 watch_caches(void)
@@ -274,7 +112,7 @@ know_projections(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	uint64		at = changes;
-	uint64		rows;
+	ListCell   *cell;
 
 	watch_caches();
 	if (known_context == NULL)
@@ -284,26 +122,19 @@ know_projections(void)
 	MemoryContextReset(known_context);
 	known_inline = NIL;
 	known_async = false;
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
-	rows = plat_sql_read("projections",
-						 "SELECT " PROJECTION_COLUMNS
-						 " FROM platpat.projections ORDER BY projection",
-						 0, NULL, NULL);
-	PopActiveSnapshot();
-	MemoryContextSwitchTo(known_context);
-	for (uint64 i = 0; i < rows; i++)
+	known_relid = plat_our_table("projections");
+	foreach(cell, plat_event_all_projections(known_context))
 	{
-		PlatProjection *projection = read_projection(i);
+		PlatProjection *projection = lfirst(cell);
 
 		known_async |= !projection->is_inline;
 		if (!projection->is_inline)
 			continue;
+		MemoryContextSwitchTo(known_context);
 		projection->apply = plat_event_find_function(projection->apply.signature);
 		known_inline = lappend(known_inline, projection);
+		MemoryContextSwitchTo(caller);
 	}
-	MemoryContextSwitchTo(caller);
-	SPI_finish();
 	known_at = at;
 }
 
@@ -330,23 +161,6 @@ wants(const PlatProjection *projection, const text * type)
 			return true;
 	}
 	return false;
-}
-
-/*
- * Raise 42501 if policies would hide events from the owner of a projection's
- * function, who is to see those of all tenants.
- */
-void
-plat_event_check_sight(const PlatProjection *projection, Oid owner)
-{
-	if (projection->is_per_tenant || has_bypassrls_privilege(owner))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("role \"%s\" would not see the events of all tenants",
-					GetUserNameFromId(owner, false)),
-			 errdetail("It owns the function, and policies apply to it."),
-			 errhint("Set per_tenant to true, or let a role with BYPASSRLS own the function.")));
 }
 
 /*
@@ -479,26 +293,6 @@ check_read_models(FunctionCallInfo fcinfo, Oid owner)
 							GetUserNameFromId(owner, false), get_rel_name(table)),
 					 errdetail("It owns the function that fills it.")));
 	}
-}
-
-/*
- * Raise 42501 unless the caller has the rights of the owner of a projection's
- * function: what decides on what that owner does is the owner's to change.
- * One whose function is gone is for superusers.
- */
-void
-plat_event_check_owner(const PlatProjection *projection)
-{
-	Oid			function;
-
-	if (superuser())
-		return;
-	function = plat_event_find_function(projection->apply.signature).oid;
-	if (!object_ownercheck(ProcedureRelationId, function, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of function %s", projection->apply.signature),
-				 errdetail("The projection has the rights of its owner.")));
 }
 
 /*
@@ -708,7 +502,7 @@ plat_event_drop_projection(PG_FUNCTION_ARGS)
 	if (plat_sql_as_owner("projections",
 						  "DELETE FROM platpat.projections WHERE projection = $1",
 						  1, types, values, NULL) == 0)
-		no_such_projection(name);
+		plat_event_no_projection(name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

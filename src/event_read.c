@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -22,7 +20,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "partitioning/partdesc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -30,7 +27,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
-#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #include "array.h"
@@ -160,31 +156,6 @@ look(Oid log, bool *is_held)
 	pfree(writers);
 	*is_held = mark < drawn;
 	return mark;
-}
-
-/*
- * Whether the log is whole.  A restore makes partitions, fills them one by one
- * without a lock on the log, and gives each its trigger when it is full, so
- * what has none may be waiting for events that are below any mark.
- */
-bool
-plat_event_log_is_whole(Oid log)
-{
-	Relation	rel = table_open(log, AccessShareLock);
-	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
-	bool		is_whole = true;
-
-	for (int i = 0; i < desc->nparts && is_whole; i++)
-	{
-		Relation	partition = try_relation_open(desc->oids[i], AccessShareLock);
-
-		if (partition == NULL)
-			continue;
-		is_whole = partition->trigdesc != NULL;
-		relation_close(partition, NoLock);
-	}
-	table_close(rel, NoLock);
-	return is_whole;
 }
 
 /*
