@@ -15,8 +15,6 @@
  */
 #include "postgres.h"
 
-#include <dlfcn.h>
-
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -35,9 +33,7 @@
 /* Seconds until a launcher that has ended is started again. */
 #define RESTART_SECONDS 1
 
-int			plat_worker_naptime = 60;
 int			plat_worker_linger = 1000;
-int			plat_worker_most = 2;
 int			plat_worker_statement_timeout = 60000;
 
 const PlatModule *const *plat_worker_modules = NULL;
@@ -76,40 +72,6 @@ const PlatModule plat_worker_module = {
 	.shmem_fill = plat_worker_table_fill,
 	.shmem_adopt = plat_worker_table_adopt,
 };
-
-/*
- * The file that this library was loaded from.  The workers must load the same,
- * and by which name it is found is up to dynamic_library_path.  A path that is
- * longer than a worker's registration can hold is left to be found.
- */
-static const char *
-library_path(void)
-{
-	Dl_info		info;
-
-	if (dladdr(&plat_worker_modules, &info) == 0 || info.dli_fname == NULL ||
-		strlen(info.dli_fname) >= sizeof(((BackgroundWorker *) NULL)->bgw_library_name))
-		return "$libdir/platpat";
-	return info.dli_fname;
-}
-
-/*
- * Begin the registration of a worker: its name, its function, and what all of
- * ours have in common.
- */
-void
-plat_worker_describe(BackgroundWorker *worker, const char *function,
-					 const char *name)
-{
-	memset(worker, 0, sizeof(*worker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	strlcpy(worker->bgw_library_name, library_path(),
-			sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
-	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
-	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
-}
 
 /*
  * Called from the library's init when it is preloaded, with the table of

@@ -19,6 +19,8 @@
  */
 #include "postgres.h"
 
+#include <dlfcn.h>
+
 #include <signal.h>
 
 #include "access/heapam.h"
@@ -64,6 +66,10 @@ typedef struct PlatLaunch
 
 static PlatLaunch launches[PLAT_WORKER_DATABASES];
 
+/* Settings platpat.worker_naptime, in seconds, and platpat.max_workers. */
+int			plat_worker_naptime = 60;
+int			plat_worker_most = 2;
+
 /* When pg_database was read, or 0. */
 static uint64 read_at = 0;
 
@@ -74,6 +80,40 @@ static uint64 read_at = 0;
 static uint64 slot_wait = 0;
 static uint64 slot_retry_at = 0;
 static bool has_told = false;
+
+/*
+ * The file that this library was loaded from.  The workers must load the same,
+ * and by which name it is found is up to dynamic_library_path.  A path that is
+ * longer than a worker's registration can hold is left to be found.
+ */
+static const char *
+library_path(void)
+{
+	Dl_info		info;
+
+	if (dladdr(&plat_worker_modules, &info) == 0 || info.dli_fname == NULL ||
+		strlen(info.dli_fname) >= sizeof(((BackgroundWorker *) NULL)->bgw_library_name))
+		return "$libdir/platpat";
+	return info.dli_fname;
+}
+
+/*
+ * Begin the registration of a worker: its name, its function, and what all of
+ * ours have in common.
+ */
+void
+plat_worker_describe(BackgroundWorker *worker, const char *function,
+					 const char *name)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	strlcpy(worker->bgw_library_name, library_path(),
+			sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
+}
 
 static PlatSharedDatabase *
 entry_of(int i)

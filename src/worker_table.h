@@ -50,18 +50,16 @@ typedef struct PlatSharedWorkers
 	PlatSharedDatabase databases[PLAT_WORKER_DATABASES];
 } PlatSharedWorkers;
 
-/* worker.c: the settings */
-extern int	plat_worker_naptime;	/* seconds */
-extern int	plat_worker_linger; /* milliseconds */
-extern int	plat_worker_most;
-extern int	plat_worker_statement_timeout;	/* milliseconds, 0 for none */
-
 /* worker.c */
+extern int	plat_worker_linger; /* milliseconds */
+extern int	plat_worker_statement_timeout;	/* milliseconds, 0 for none */
 extern const PlatModule *const *plat_worker_modules;
-extern void plat_worker_describe(BackgroundWorker *worker,
-								 const char *function, const char *name);
 
 /* worker_launch.c */
+extern int	plat_worker_naptime;	/* seconds */
+extern int	plat_worker_most;
+extern void plat_worker_describe(BackgroundWorker *worker,
+								 const char *function, const char *name);
 extern long plat_worker_launch(void);
 extern uint64 plat_worker_retry_time(uint32 failures);
 
