@@ -8,8 +8,8 @@
  * the order of their versions, which is that of the commits.  All is done as
  * the owner of the tables; who may call is a matter of EXECUTE.
  *
- * Of this module only the condition variable in event_wait.c is in shared
- * memory.  What others may see of the log is a matter of locks and snapshots,
+ * Of this module only what event_wait.c has is in shared memory, a condition
+ * variable and marks.  What others may see of the log is a matter of locks and snapshots,
  * see event_read.c.
  */
 #include "postgres.h"

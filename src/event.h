@@ -16,6 +16,12 @@
 /* Longest name of a projection, a consumer or a command, in bytes. */
 #define PLAT_EVENT_NAME_MAX 128
 
+/*
+ * Milliseconds that a session which looks at the log for the first time has
+ * patience with writers that it finds there.
+ */
+#define PLAT_EVENT_PATIENCE 1000
+
 /* What time a partition spans. */
 typedef enum PlatWidth
 {

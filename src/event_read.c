@@ -3,7 +3,8 @@
  *		How far the log may be read, and consumers outside of the database.
  *
  * A reader's watermark is computed from the locks on the log, by the rule of
- * event_core.c.  What a backend remembers of its last look is its own; looking
+ * event_core.c.  What a backend remembers of its last look is its own, and how
+ * far it has come it tells others in shared memory, see event_wait.c.  Looking
  * takes the partition locks of the lock manager for as long as pg_locks would,
  * and waits for nobody.
  *
@@ -30,13 +31,12 @@
 #include "utils/wait_event.h"
 
 #include "array.h"
-#include "clock.h"
 #include "compat.h"
 #include "event.h"
 #include "event_core.h"
 #include "sql.h"
 
-/* Milliseconds that a first look has patience with writers, per sleep. */
+/* Milliseconds between two looks while it has patience with writers. */
 #define NAP 2
 
 PG_FUNCTION_INFO_V1(plat_event_watermark);

@@ -31,9 +31,6 @@
 #include "sql.h"
 #include "tenant.h"
 
-/* Milliseconds that a rebuild has patience with writers of the log. */
-#define PATIENCE_MS 1000
-
 PG_FUNCTION_INFO_V1(plat_event_rebuild_projection);
 
 /* A projection that is rebuilt. */
@@ -342,7 +339,7 @@ plat_event_rebuild_projection(PG_FUNCTION_ARGS)
 	begin_rebuild(&rebuild, name, PG_GETARG_BOOL(1));
 	if (rebuild.projection->is_per_tenant && rebuild.projection->is_inline)
 		LockRelationOid(plat_our_table("events"), ShareRowExclusiveLock);
-	mark = plat_event_mark(PATIENCE_MS);
+	mark = plat_event_mark(PLAT_EVENT_PATIENCE);
 	take_step(&rebuild, MAKE_SHADOW, NULL);
 	if (rebuild.projection->is_per_tenant)
 		rebuild_tenants(&rebuild, mark);

@@ -23,14 +23,12 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-#include "clock.h"
 #include "compat.h"
 #include "event.h"
 #include "event_core.h"
@@ -44,9 +42,6 @@
  */
 #define SEARCH 100000
 
-/* Milliseconds that run_projections() has patience with writers. */
-#define PATIENCE_MS 1000
-
 PG_FUNCTION_INFO_V1(plat_event_run_projections);
 PG_FUNCTION_INFO_V1(plat_event_replay_dead);
 PG_FUNCTION_INFO_V1(plat_event_discard_dead);
@@ -55,7 +50,6 @@ PG_FUNCTION_INFO_V1(plat_event_discard_dead);
 typedef struct Work
 {
 	PlatProjection *projection;
-	const char *search_path;
 	int64		parked;
 	int64		stopped_at;		/* the event that failed, if it is to stop */
 	ErrorData  *error;			/* the last one */
@@ -140,8 +134,7 @@ try_apply(const Work *work, const char *tenant, int64 first, int64 last)
 		PlatUserFunction apply = plat_event_find_function(work->projection->apply.signature);
 
 		plat_event_check_sight(work->projection, apply.owner);
-		plat_event_call_apply(&apply, work->search_path ? work->search_path :
-							  apply.search_path, tenant, first, last);
+		plat_event_call_apply(&apply, apply.search_path, tenant, first, last);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -192,7 +185,7 @@ query_range(const PlatProjection *projection, const char *command,
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	rows = plat_sql_as_owner("events", command, lengthof(range_types), (Oid *) range_types, values, nulls);
-	AtEOXact_GUC(true, level);
+	AtEOXact_GUC(false, level);
 	return rows;
 }
 
@@ -442,17 +435,19 @@ plat_event_store_failure(const char *name, const ErrorData *error)
 }
 
 /*
- * Find the next batch after a position, at or below the mark: returns how
- * many events it has, and its last position.
+ * Find the next batch after a position, at or below another: returns how many
+ * events it has, and its last position.  tenant is whose events count, NULL
+ * for all that the projection wants.
  */
 static int64
-find_batch(const PlatProjection *projection, int64 after, int64 mark, int64 *last)
+find_batch(const PlatProjection *projection, const char *tenant, int64 after,
+		   int64 mark, int64 *last)
 {
 	int64		count;
 
 	(void) query_range(projection, "SELECT count(*), max(position) FROM"
 					   " (SELECT position" IN_RANGE " ORDER BY position LIMIT $5) b",
-					   NULL, after + 1, mark, projection->batch_size);
+					   tenant, after + 1, mark, projection->batch_size);
 	count = number(1);
 	*last = count < projection->batch_size ? mark : number(2);
 	return count;
@@ -482,7 +477,7 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 	if (position >= mark)
 		return true;
 	end = Min(mark, position + SEARCH);
-	count = find_batch(work.projection, position, end, &last);
+	count = find_batch(work.projection, NULL, position, end, &last);
 	if (count > 0)
 		outcome = apply_or_undo(&work, position + 1, &last);
 	if (work.error && outcome != APPLIED)
@@ -493,7 +488,7 @@ plat_event_run_once(const char *name, int64 mark, bool force, PlatRun *run)
 		return true;
 	}
 	if (outcome == STOPPED)
-		count = find_batch(work.projection, position, last, &end);
+		count = find_batch(work.projection, NULL, position, last, &end);
 	run->position = last;
 	run->parked = work.parked;
 	run->applied = count - work.parked;
@@ -518,13 +513,8 @@ plat_event_replay(PlatProjection *projection, const char *search_path,
 	while (after < last)
 	{
 		int64		end;
-		int64		count;
+		int64		count = find_batch(projection, tenant, after, last, &end);
 
-		(void) query_range(projection, "SELECT count(*), max(position) FROM"
-						   " (SELECT position" IN_RANGE " ORDER BY position LIMIT $5) b",
-						   tenant, after + 1, last, projection->batch_size);
-		count = number(1);
-		end = count < projection->batch_size ? last : number(2);
 		if (count > 0)
 			plat_event_call_apply(&apply, search_path, tenant, after + 1, end);
 		applied += count;
@@ -613,7 +603,7 @@ plat_event_run_projections(PG_FUNCTION_ARGS)
 	if (only)
 		(void) plat_event_get_projection(only, false);
 	names = plat_event_list_projections(only, CurrentMemoryContext);
-	mark = plat_event_mark(PATIENCE_MS);
+	mark = plat_event_mark(PLAT_EVENT_PATIENCE);
 	foreach(cell, names)
 		run_to_mark(fcinfo, lfirst(cell), mark);
 	SPI_finish();

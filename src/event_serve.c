@@ -20,9 +20,6 @@
 #include "sql.h"
 #include "worker.h"
 
-/* Milliseconds that a first look has patience with writers. */
-#define PATIENCE_MS 1000
-
 /* Milliseconds between two looks at what holds projections up. */
 #define FIRST_LOOK_MS 1
 #define LAST_LOOK_MS 1000
@@ -52,7 +49,7 @@ run_batch(const char *name, Round *round)
 	if (!plat_worker_begin())
 		return;
 	SPI_connect();
-	mark = plat_event_mark(PATIENCE_MS);
+	mark = plat_event_mark(PLAT_EVENT_PATIENCE);
 	(void) plat_event_run_once(name, mark, false, &run);
 	round->is_held |= run.is_busy || mark < plat_event_last();
 	round->is_behind |= run.is_behind;
