@@ -9,7 +9,7 @@ TOP       := $(filter-out ./,$(dir $(firstword $(MAKEFILE_LIST))))
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(TOP)$(EXTENSION).control)
 
 # The install script is made of these parts, in this order.
-SQL_PARTS  = header.sql tenant.sql admin.sql policy.sql config_table.sql ring.sql limit.sql breaker.sql bulkhead.sql event.sql
+SQL_PARTS  = header.sql tenant.sql admin.sql config_table.sql controller.sql policy.sql ring.sql limit.sql breaker.sql bulkhead.sql event.sql
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA       = $(filter-out $(DATA_built),$(patsubst $(TOP)%,%,$(wildcard $(TOP)sql/$(EXTENSION)--*.sql)))
 

@@ -189,8 +189,8 @@ insert_event(Oid log, Datum *values, const char *nulls)
 static Datum
 append(FunctionCallInfo fcinfo, text * aggregateid)
 {
-	text	   *aggregatetype = plat_event_text(fcinfo, 0, "aggregatetype", TEXT_MAX);
-	text	   *type = plat_event_text(fcinfo, 2, "type", TEXT_MAX);
+	text	   *aggregatetype = plat_text_arg(fcinfo, 0, "aggregatetype", TEXT_MAX);
+	text	   *type = plat_text_arg(fcinfo, 2, "type", TEXT_MAX);
 	const char *tenant = plat_event_tenant();
 	Oid			log = plat_our_table("events");
 	char		nulls[] = {tenant ? ' ' : 'n', ' ', ' ', ' ', ' ',
@@ -233,7 +233,7 @@ append(FunctionCallInfo fcinfo, text * aggregateid)
 Datum
 plat_event_append(PG_FUNCTION_ARGS)
 {
-	return append(fcinfo, plat_event_text(fcinfo, 1, "aggregateid", TEXT_MAX));
+	return append(fcinfo, plat_text_arg(fcinfo, 1, "aggregateid", TEXT_MAX));
 }
 
 Datum

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "module.h"
+#include "user_function.h"
 
 /* Longest name of a projection, a consumer or a command, in bytes. */
 #define PLAT_EVENT_NAME_MAX 128
@@ -30,15 +31,6 @@ typedef enum PlatWidth
 	PLAT_WIDTH_MONTH,
 	PLAT_WIDTH_YEAR
 } PlatWidth;
-
-/* A function that users have given us, as it is now. */
-typedef struct PlatUserFunction
-{
-	char	   *signature;		/* as it is stored */
-	Oid			oid;
-	Oid			owner;
-	char	   *search_path;	/* that it is called under */
-} PlatUserFunction;
 
 /* A projection, as its row says. */
 typedef struct PlatProjection
@@ -71,21 +63,15 @@ typedef struct PlatRun
 extern const PlatModule plat_event_module;
 
 /* event_arg.c */
-extern text * plat_event_text(FunctionCallInfo fcinfo, int argno,
-							  const char *what, int max);
 extern char *plat_event_name(FunctionCallInfo fcinfo, int argno,
 							 const char *what);
 extern const char *plat_event_tenant(void);
 
 /* event_definition.c */
 pg_noreturn extern void plat_event_no_projection(const char *name);
-extern PlatUserFunction plat_event_find_function(const char *signature);
-extern char *plat_event_check_function(Oid oid, int nargs, const Oid *types,
-									   const char *wanted, bool owned);
 extern PlatProjection *plat_event_get_projection(const char *name,
 												 bool missing_ok);
 extern List *plat_event_all_projections(MemoryContext context);
-extern void plat_event_check_owner(const PlatProjection *projection);
 extern void plat_event_check_sight(const PlatProjection *projection,
 								   Oid owner);
 

@@ -116,7 +116,7 @@ check_arguments(FunctionCallInfo fcinfo)
 	check_guard(fcinfo, 3, "bulkhead");
 	if (PG_ARGISNULL(1))
 		return (Datum) 0;
-	handler = plat_event_check_function(PG_GETARG_OID(1), 1, types,
+	handler = plat_function_check(PG_GETARG_OID(1), 1, types,
 										"a function (payload jsonb) that returns jsonb", false);
 	if (get_func_rettype(PG_GETARG_OID(1)) != JSONBOID)
 		plat_refuse_value(psprintf("function %s does not fit", handler),
@@ -186,7 +186,7 @@ check_handler_owner(const char *name)
 						  1, types, values, NULL) == 0)
 		return;
 	handler = plat_sql_value(0, 1);
-	if (!object_ownercheck(ProcedureRelationId, plat_event_find_function(handler).oid, GetUserId()))
+	if (!object_ownercheck(ProcedureRelationId, plat_function_find(handler).oid, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of function %s", handler),
@@ -263,7 +263,7 @@ find_command(const char *name)
 	command.bulkhead = plat_sql_value(0, 3);
 	command.class = plat_sql_value(0, 4);
 	command.timeout = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull);
-	command.handler = plat_event_find_function(plat_sql_value(0, 1)).oid;
+	command.handler = plat_function_find(plat_sql_value(0, 1)).oid;
 	if (!plat_may_execute(command.handler))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(command.handler));
 	return command;

@@ -1,7 +1,6 @@
 /*
  * event_core.h
- *		Decisions about events that need no server: how far readers may read,
- *		and whose fault a failure is.
+ *		Decisions about events that need no server: how far readers may read.
  *
  * Pure; see event_core.c for what each function promises.
  */
@@ -31,17 +30,7 @@ typedef struct PlatWatermark
 	int			nwriters;
 } PlatWatermark;
 
-/* What an error in a projection calls for. */
-typedef enum PlatBlame
-{
-	PLAT_BLAME_EVENT,			/* the event's own: find and park it */
-	PLAT_BLAME_MOMENT,			/* the moment's: try again later */
-	PLAT_BLAME_CODE				/* the function's: likewise, and be told */
-} PlatBlame;
-
 extern int64 plat_watermark_mark(const PlatWatermark *watermark, int64 drawn,
 								 PlatWriter *writers, int nwriters);
-extern PlatBlame plat_event_blame(int sqlstate);
-extern int64 plat_event_backoff(int failures);
 
 #endif							/* PLAT_EVENT_CORE_H */

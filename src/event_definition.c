@@ -40,83 +40,6 @@ plat_event_no_projection(const char *name)
 }
 
 /*
- * The oid of a function by the text that it is stored as; InvalidOid if there
- * is none now, be it for want of its schema or of a type.
- */
-static Oid
-find_oid(const char *signature)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		oid;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(signature);
-	fcinfo->args[0].isnull = false;
-	oid = to_regprocedure(fcinfo);
-	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(oid);
-}
-
-/*
- * A function by the text that it is stored as: 42883 if there is none now.
- */
-PlatUserFunction
-plat_event_find_function(const char *signature)
-{
-	PlatUserFunction function;
-	HeapTuple	tuple;
-	Form_pg_proc proc;
-
-	function.signature = pstrdup(signature);
-	function.oid = find_oid(signature);
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function.oid));
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s does not exist", signature)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	function.owner = proc->proowner;
-	function.search_path = psprintf("%s, pg_temp",
-									quote_identifier(get_namespace_name(proc->pronamespace)));
-	ReleaseSysCache(tuple);
-	return function;
-}
-
-/*
- * Check a function that a caller gives us: it must exist (42883), be the
- * caller's own (42501), and take these arguments (22023). Returns the text to
- * store.
- */
-char *
-plat_event_check_function(Oid oid, int nargs, const Oid *types,
-						  const char *wanted, bool owned)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
-	Form_pg_proc proc;
-	bool		fits;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with oid %u does not exist", oid)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->pronargs == nargs &&
-		memcmp(proc->proargtypes.values, types, nargs * sizeof(Oid)) == 0;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("function %s does not fit", format_procedure(oid)),
-				 errdetail("It is to be %s.", wanted)));
-	if (owned && !object_ownercheck(ProcedureRelationId, oid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of function %s", format_procedure(oid)),
-				 errdetail("It will run with the rights of its owner.")));
-	return format_procedure_qualified(oid);
-}
-
-/*
  * Whether a value is in the current row of the last query; *value is it.
  */
 static bool
@@ -224,24 +147,4 @@ plat_event_check_sight(const PlatProjection *projection, Oid owner)
 					GetUserNameFromId(owner, false)),
 			 errdetail("It owns the function, and policies apply to it."),
 			 errhint("Set per_tenant to true, or let a role with BYPASSRLS own the function.")));
-}
-
-/*
- * Raise 42501 unless the caller has the rights of the owner of a projection's
- * function: what decides on what that owner does is the owner's to change.
- * One whose function is gone is for superusers.
- */
-void
-plat_event_check_owner(const PlatProjection *projection)
-{
-	Oid			function;
-
-	if (superuser())
-		return;
-	function = plat_event_find_function(projection->apply.signature).oid;
-	if (!object_ownercheck(ProcedureRelationId, function, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of function %s", projection->apply.signature),
-				 errdetail("The projection has the rights of its owner.")));
 }

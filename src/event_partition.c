@@ -251,7 +251,7 @@ ensure_partition(Oid log, TimestampTz when)
 		return NULL;
 	name = plan_span(when, &span);
 	make_partition(name, &span);
-	plat_worker_wake_at_commit();
+	plat_worker_wake_at_commit(NULL);
 	return name;
 }
 

@@ -131,7 +131,7 @@ know_projections(void)
 		if (!projection->is_inline)
 			continue;
 		MemoryContextSwitchTo(known_context);
-		projection->apply = plat_event_find_function(projection->apply.signature);
+		projection->apply = plat_function_find(projection->apply.signature);
 		known_inline = lappend(known_inline, projection);
 		MemoryContextSwitchTo(caller);
 	}
@@ -195,7 +195,7 @@ plat_event_appended(const text * type, const char *tenant, int64 position)
 	if (known_at != changes && appending == 0)
 		know_projections();
 	if (known_async)
-		plat_worker_wake_at_commit();
+		plat_worker_wake_at_commit(NULL);
 	if (known_inline == NIL)
 		return;
 	appending++;
@@ -252,7 +252,7 @@ check_arguments(FunctionCallInfo fcinfo)
 static void
 check_projection(const PlatProjection *projection)
 {
-	PlatUserFunction apply = plat_event_find_function(projection->apply.signature);
+	PlatUserFunction apply = plat_function_find(projection->apply.signature);
 
 	plat_event_check_sight(projection, apply.owner);
 	if (projection->is_inline && projection->is_paused)
@@ -305,7 +305,7 @@ apply_arg(FunctionCallInfo fcinfo, bool *isnull)
 
 	*isnull = PG_ARGISNULL(1);
 	return *isnull ? (Datum) 0 :
-		CStringGetTextDatum(plat_event_check_function(PG_GETARG_OID(1), 2, types,
+		CStringGetTextDatum(plat_function_check(PG_GETARG_OID(1), 2, types,
 													  "a function (first bigint, last bigint)",
 													  true));
 }
@@ -399,7 +399,7 @@ plat_event_create_projection(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = apply_arg(fcinfo, &isnull);
-	check_read_models(fcinfo, plat_event_find_function(TextDatumGetCString(values[1])).owner);
+	check_read_models(fcinfo, plat_function_find(TextDatumGetCString(values[1])).owner);
 	values[2] = PG_GETARG_DATUM(2);
 	nulls[2] = PG_ARGISNULL(2) ? 'n' : ' ';
 	for (int i = 4; i < 8; i++)
@@ -456,9 +456,9 @@ plat_event_alter_projection(PG_FUNCTION_ARGS)
 	SPI_connect();
 	before = plat_event_get_projection(name, false);
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(4) || !PG_ARGISNULL(7))
-		plat_event_check_owner(before);
-	check_read_models(fcinfo, isnull ? plat_event_find_function(before->apply.signature).owner :
-					  plat_event_find_function(TextDatumGetCString(values[1])).owner);
+		plat_function_check_owner(before->apply.signature, "projection");
+	check_read_models(fcinfo, isnull ? plat_function_find(before->apply.signature).owner :
+					  plat_function_find(TextDatumGetCString(values[1])).owner);
 	(void) plat_sql_as_owner("projections",
 							 "UPDATE platpat.projections SET apply = coalesce($2, apply),"
 							 " types = nullif(coalesce($3, types), '{}'),"
@@ -517,6 +517,6 @@ plat_event_projections_changed(PG_FUNCTION_ARGS)
 	TriggerData *trigger = plat_trigger_data(fcinfo);
 
 	CacheInvalidateRelcache(trigger->tg_relation);
-	plat_worker_wake_at_commit();
+	plat_worker_wake_at_commit(NULL);
 	return PointerGetDatum(NULL);
 }

@@ -285,8 +285,8 @@ begin_rebuild(Rebuild *rebuild, const char *name, bool partial)
 				 errmsg("the first events are no longer there"),
 				 errdetail("Table platpat.event_drops lists the partitions that were dropped."),
 				 errhint("Use partial => true if the later ones are enough.")));
-	plat_event_check_owner(rebuild->projection);
-	apply = plat_event_find_function(rebuild->projection->apply.signature);
+	plat_function_check_owner(rebuild->projection->apply.signature, "projection");
+	apply = plat_function_find(rebuild->projection->apply.signature);
 	rebuild->owner = apply.owner;
 	find_tables(rebuild);
 	rebuild->search_path = psprintf("pg_temp, %s", apply.search_path);

@@ -9,7 +9,7 @@
  *
  * What fails is found by halving the batch, each part in a subtransaction of
  * its own.  An event that fails alone is parked or stops the projection; see
- * event_core.c for what counts as an event's own failure.  A failure that is
+ * retry_core.c for what counts as an event's own failure.  A failure that is
  * not one undoes the batch, and the projection is tried again later.
  *
  * The function of a projection runs as its owner, in a restricted security
@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -29,9 +30,10 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "attempt.h"
 #include "compat.h"
 #include "event.h"
-#include "event_core.h"
+#include "retry_core.h"
 #include "sql.h"
 #include "tenant.h"
 #include "worker.h"
@@ -73,18 +75,12 @@ plat_event_call_apply(const PlatUserFunction *apply, const char *search_path,
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	function;
-	PlatTenantScope scope;
-	Oid			user;
-	int			context;
-	int			level = NewGUCNestLevel();
+	PlatTenantScope tenant_scope;
+	PlatFunctionScope scope;
 
-	(void) set_config_option("search_path", search_path, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plat_function_enter(apply, search_path, &scope);
 	if (tenant)
-		plat_tenant_enter(tenant, &scope);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(apply->owner, context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+		plat_tenant_enter(tenant, &tenant_scope);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	fmgr_info(apply->oid, &function);
 	InitFunctionCallInfoData(*fcinfo, &function, 2, InvalidOid, NULL, NULL);
@@ -95,21 +91,32 @@ plat_event_call_apply(const PlatUserFunction *apply, const char *search_path,
 	(void) FunctionCallInvoke(fcinfo);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
-	SetUserIdAndSecContext(user, context);
 	if (tenant)
-		plat_tenant_leave(&scope);
-	/* What the function has SET for its session is undone, too. */
-	AtEOXact_GUC(false, level);
+		plat_tenant_leave(&tenant_scope);
+	plat_function_leave(&scope);
 }
 
-/*
- * Whether an error must reach whoever called run_projections(): a wish to end
- * the statement.
- */
-static bool
-is_callers(const ErrorData *error)
+/* A range to apply, for plat_attempt(). */
+typedef struct Range
 {
-	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && !plat_worker_is_this();
+	const PlatProjection *projection;
+	const char *tenant;
+	int64		first;
+	int64		last;
+} Range;
+
+/*
+ * Find the function of a projection and call it for a range.
+ */
+static void
+apply_as_owner(void *arg)
+{
+	const Range *range = arg;
+	PlatUserFunction apply = plat_function_find(range->projection->apply.signature);
+
+	plat_event_check_sight(range->projection, apply.owner);
+	plat_event_call_apply(&apply, apply.search_path, range->tenant,
+						  range->first, range->last);
 }
 
 /*
@@ -120,38 +127,15 @@ is_callers(const ErrorData *error)
 static ErrorData *
 try_apply(const Work *work, const char *tenant, int64 first, int64 last)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Range		range = {work->projection, tenant, first, last};
 	PlatTenantScope scope;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error;
 
 	plat_tenant_note(&scope);
-	plat_worker_restart_timeout();
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		PlatUserFunction apply = plat_event_find_function(work->projection->apply.signature);
-
-		plat_event_check_sight(work->projection, apply.owner);
-		plat_event_call_apply(&apply, apply.search_path, tenant, first, last);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+	error = plat_attempt(apply_as_owner, &range);
+	if (error)
 		plat_tenant_leave(&scope);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error && is_callers(error))
-		ReThrowError(error);
-	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED && !plat_worker_has_timed_out())
-		error->sqlerrcode = ERRCODE_OPERATOR_INTERVENTION;
+	plat_heed_cancel(error);
 	return error;
 }
 
@@ -239,7 +223,7 @@ apply_range(Work *work, const char *tenant, int64 first, int64 last)
 	if (error == NULL)
 		return APPLIED;
 	work->error = error;
-	if (plat_event_blame(error->sqlerrcode) != PLAT_BLAME_EVENT)
+	if (plat_retry_blame(error->sqlerrcode) != PLAT_BLAME_ITEM)
 		return FAILED;
 	(void) query_range(work->projection,
 					   "SELECT count(*), percentile_disc(0.5) WITHIN GROUP (ORDER BY position)"
@@ -425,10 +409,11 @@ plat_event_store_failure(const char *name, const ErrorData *error)
 							 " sqlstate = $2, error = $3, failed_at = clock_timestamp()"
 							 " WHERE projection = $1 RETURNING failures",
 							 3, types, values, NULL);
-	values[3] = Int64GetDatum(plat_event_backoff((int) number(1)));
+	values[3] = Int64GetDatum(plat_retry_backoff((int) number(1),
+												 pg_prng_double(&pg_global_prng_state)));
 	(void) plat_sql_as_owner("projection_positions",
 							 "UPDATE platpat.projection_positions SET next_attempt ="
-							 " clock_timestamp() + $4 * interval '1 microsecond' * (0.87 + 0.26 * random())"
+							 " clock_timestamp() + $4 * interval '1 microsecond'"
 							 " WHERE projection = $1",
 							 4, types, values, NULL);
 	plat_event_tell_waiting();
@@ -507,7 +492,7 @@ int64
 plat_event_replay(PlatProjection *projection, const char *search_path,
 				  const char *tenant, int64 after, int64 last)
 {
-	PlatUserFunction apply = plat_event_find_function(projection->apply.signature);
+	PlatUserFunction apply = plat_function_find(projection->apply.signature);
 	int64		applied = 0;
 
 	while (after < last)

@@ -29,6 +29,7 @@
 #include "breaker.h"
 #include "bulkhead.h"
 #include "compat.h"
+#include "controller.h"
 #include "event.h"
 #include "limit.h"
 #include "metrics.h"
@@ -56,6 +57,7 @@ static const PlatModule *const modules[] = {
 	&plat_breaker_module,
 	&plat_bulkhead_module,
 	&plat_event_module,
+	&plat_controller_module,
 	&plat_worker_module,
 	NULL
 };
@@ -196,7 +198,7 @@ plat_check_install(PG_FUNCTION_ARGS)
 				 errmsg("the loaded library is platpat %s, the SQL script is for %s",
 						PLAT_VERSION, version),
 				 errhint("Install the files of one version, and restart the server if it preloads the library.")));
-	plat_worker_wake_at_commit();
+	plat_worker_wake_at_commit(NULL);
 	PG_RETURN_VOID();
 }
 

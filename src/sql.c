@@ -249,3 +249,25 @@ plat_refuse_null(FunctionCallInfo fcinfo, int argno, const char *what)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", what)));
 }
+
+/*
+ * A text argument that must be neither NULL nor empty (22004) nor longer than
+ * so many bytes (22023), as it was given.
+ */
+text *
+plat_text_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max)
+{
+	text	   *value = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
+
+	if (value == NULL || VARSIZE_ANY_EXHDR(value) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null or empty", what)));
+	if (VARSIZE_ANY_EXHDR(value) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is too long", what),
+				 errdetail("It has %d bytes, of at most %d.",
+						   (int) VARSIZE_ANY_EXHDR(value), max)));
+	return value;
+}

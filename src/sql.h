@@ -39,6 +39,8 @@ extern char *plat_sql_value(uint64 row, int column);
 extern char *plat_clip(const char *text);
 extern void plat_refuse_null(FunctionCallInfo fcinfo, int argno,
 							 const char *what);
+extern text * plat_text_arg(FunctionCallInfo fcinfo, int argno,
+							const char *what, int max);
 extern char *plat_name_arg(FunctionCallInfo fcinfo, int argno,
 						   const char *what);
 

@@ -626,6 +626,18 @@ plat_tenant_enter(const char *id, PlatTenantScope *scope)
 }
 
 /*
+ * Act for no tenant for a while, and likewise: what runs meanwhile may set one.
+ */
+void
+plat_tenant_clear(PlatTenantScope *scope)
+{
+	plat_tenant_note(scope);
+	(void) set_config_option(TENANT_SETTING, "", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	locked_in = InvalidLocalTransactionId;
+}
+
+/*
  * Be bound again to what the transaction was bound to before.
  */
 void

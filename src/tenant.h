@@ -25,6 +25,7 @@ extern const char *plat_tenant_current(void);
 extern const char *plat_tenant_required(void);
 extern void plat_tenant_note(PlatTenantScope *scope);
 extern void plat_tenant_enter(const char *id, PlatTenantScope *scope);
+extern void plat_tenant_clear(PlatTenantScope *scope);
 extern void plat_tenant_leave(const PlatTenantScope *scope);
 extern void plat_tenant_id_arg(const char *value, char *id);
 extern bool plat_tenant_missing_is_error(void);

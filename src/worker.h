@@ -18,8 +18,10 @@ extern const char *plat_worker_state(void);
 extern void plat_worker_wake(const PlatModule *module);
 
 /* For serve of modules, in the worker of a database. */
-extern void plat_worker_wake_at_commit(void);
-extern void plat_worker_wake_database(void);
+extern void plat_worker_wake_at_commit(const char *topic);
+extern void plat_worker_wake_database(const char *topic);
+extern uint64 plat_worker_take_topics(void);
+extern bool plat_worker_has_topic(uint64 topics, const char *topic);
 extern bool plat_worker_begin(void);
 extern void plat_worker_commit(void);
 extern void plat_worker_abort(void);

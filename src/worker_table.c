@@ -24,10 +24,16 @@
  * itself.  Who finds wanted set already leaves it at that: whoever has set it
  * wakes, and the round that sets it to 0 has yet to look.  A launcher that is
  * just not there looks into every database when it starts.
+ *
+ * topics says what it was wanted for, where a module asks.  It is set before
+ * wanted and taken in the round that has set that to 0, or later.  A topic is
+ * one of 64 bits, so that one may stand for another: who takes them looks at
+ * something more than needed.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -46,6 +52,9 @@ bool		plat_worker_serves = false;
 /* Whether the transaction wakes this database's worker if it commits. */
 static bool wakes_at_commit = false;
 
+/* What it is to look at then. */
+static uint64 topics_at_commit = 0;
+
 Size
 plat_worker_table_size(void)
 {
@@ -63,6 +72,7 @@ init_entry(PlatSharedDatabase *entry)
 	pg_atomic_init_u32(&entry->leave, 0);
 	entry->scan = 0;
 	pg_atomic_init_u64(&entry->wanted, 0);
+	pg_atomic_init_u64(&entry->topics, 0);
 	pg_atomic_init_u64(&entry->next_due, 0);
 	pg_atomic_init_u64(&entry->worker, 0);
 }
@@ -79,34 +89,6 @@ plat_worker_table_fill(void *part, Size size)
 	workers->scan = 0;
 	for (int i = 0; i < PLAT_WORKER_DATABASES; i++)
 		init_entry(&workers->databases[i]);
-}
-
-/*
- * Transaction callback. What was prepared is committed by another session,
- * which does not know of it.
- */
-static void
-on_xact_end(XactEvent event, void *arg)
-{
-	bool		wakes = wakes_at_commit;
-
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	wakes_at_commit = false;
-	if (wakes && event != XACT_EVENT_ABORT)
-		plat_worker_wake_database();
-}
-
-void
-plat_worker_table_adopt(void *part)
-{
-	static bool watches = false;
-
-	plat_workers = part;
-	if (!watches)
-		RegisterXactCallback(on_xact_end, NULL);
-	watches = true;
 }
 
 /*
@@ -183,12 +165,11 @@ own_entry(void)
 }
 
 /*
- * Have a worker look at this database at once, for what other sessions can
- * see already.  Does not raise, and does nothing where there are no workers,
- * and in one.
+ * Have a worker look at this database, and at topics there.  Does not raise,
+ * and does nothing where there are no workers, and in one.
  */
-void
-plat_worker_wake_database(void)
+static void
+wake_database(uint64 topics)
 {
 	PlatSharedDatabase *entry;
 	uint64		none = 0;
@@ -197,8 +178,11 @@ plat_worker_wake_database(void)
 		plat_worker_serves || !OidIsValid(MyDatabaseId))
 		return;
 	entry = own_entry();
-	if (entry == NULL ||
-		!pg_atomic_compare_exchange_u64(&entry->wanted, &none, plat_clock()))
+	if (entry == NULL)
+		return;
+	if (topics != 0)
+		(void) pg_atomic_fetch_or_u64(&entry->topics, topics);
+	if (!pg_atomic_compare_exchange_u64(&entry->wanted, &none, plat_clock()))
 		return;
 	if (pg_atomic_read_u64(&entry->worker) != 0)
 		plat_worker_signal(&entry->worker);
@@ -207,11 +191,82 @@ plat_worker_wake_database(void)
 }
 
 /*
+ * Transaction callback. What was prepared is committed by another session,
+ * which does not know of it.
+ */
+static void
+on_xact_end(XactEvent event, void *arg)
+{
+	bool		wakes = wakes_at_commit;
+	uint64		topics = topics_at_commit;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	wakes_at_commit = false;
+	topics_at_commit = 0;
+	if (wakes && event != XACT_EVENT_ABORT)
+		wake_database(topics);
+}
+
+void
+plat_worker_table_adopt(void *part)
+{
+	static bool watches = false;
+
+	plat_workers = part;
+	if (!watches)
+		RegisterXactCallback(on_xact_end, NULL);
+	watches = true;
+}
+
+/*
+ * The bit of a topic.
+ */
+static uint64
+topic_bit(const char *topic)
+{
+	return UINT64CONST(1) << (hash_bytes((const unsigned char *) topic, strlen(topic)) % 64);
+}
+
+/*
+ * Whether a topic may be among those of plat_worker_take_topics().
+ */
+bool
+plat_worker_has_topic(uint64 topics, const char *topic)
+{
+	return (topics & topic_bit(topic)) != 0;
+}
+
+/*
+ * What others want the worker of this database to look at, once; in the worker.
+ */
+uint64
+plat_worker_take_topics(void)
+{
+	Assert(plat_worker_serves);
+	return pg_atomic_exchange_u64(&own_entry()->topics, 0);
+}
+
+/*
+ * Have a worker look at this database at once, and at a topic if it is not
+ * NULL, for what other sessions can see already.  Does not raise, and does
+ * nothing where there are no workers, and in one.
+ */
+void
+plat_worker_wake_database(const char *topic)
+{
+	wake_database(topic ? topic_bit(topic) : 0);
+}
+
+/*
  * The same when the transaction commits, and not at all if it does not. Does
  * not raise.
  */
 void
-plat_worker_wake_at_commit(void)
+plat_worker_wake_at_commit(const char *topic)
 {
 	wakes_at_commit = true;
+	if (topic)
+		topics_at_commit |= topic_bit(topic);
 }

@@ -36,6 +36,7 @@ typedef struct PlatSharedDatabase
 	pg_atomic_uint32 leave;		/* somebody wants the database for himself */
 	uint32		scan;			/* the last one when the entry was made */
 	pg_atomic_uint64 wanted;	/* since when a worker is, or 0 */
+	pg_atomic_uint64 topics;	/* what it is to look at, as bits */
 	pg_atomic_uint64 next_due;
 	PlatSharedProcess worker;
 } PlatSharedDatabase;

@@ -20,9 +20,6 @@
  */
 #include "postgres.h"
 
-#include "utils/elog.h"
-#include "utils/errcodes.h"
-
 #include "event_core.h"
 #include "tap.h"
 
@@ -219,31 +216,6 @@ cases(void)
 	expect(mark_of(&watermark, 12, 1, a) == 7, "it still may");
 	expect(mark_of(&watermark, 15, 1, b) == 12, "it is gone");
 	end("a reader that begins");
-
-	begin();
-	expect(plat_event_blame(ERRCODE_DIVISION_BY_ZERO) == PLAT_BLAME_EVENT, "22012");
-	expect(plat_event_blame(ERRCODE_UNIQUE_VIOLATION) == PLAT_BLAME_EVENT, "23505");
-	expect(plat_event_blame(ERRCODE_RAISE_EXCEPTION) == PLAT_BLAME_EVENT, "P0001");
-	expect(plat_event_blame(ERRCODE_QUERY_CANCELED) == PLAT_BLAME_EVENT, "57014");
-	expect(plat_event_blame(ERRCODE_ADMIN_SHUTDOWN) == PLAT_BLAME_MOMENT, "57P01");
-	expect(plat_event_blame(ERRCODE_T_R_DEADLOCK_DETECTED) == PLAT_BLAME_MOMENT, "40P01");
-	expect(plat_event_blame(ERRCODE_LOCK_NOT_AVAILABLE) == PLAT_BLAME_MOMENT, "55P03");
-	expect(plat_event_blame(ERRCODE_DISK_FULL) == PLAT_BLAME_MOMENT, "53100");
-	expect(plat_event_blame(ERRCODE_IO_ERROR) == PLAT_BLAME_MOMENT, "58030");
-	expect(plat_event_blame(ERRCODE_CONNECTION_FAILURE) == PLAT_BLAME_MOMENT, "08006");
-	expect(plat_event_blame(ERRCODE_UNDEFINED_TABLE) == PLAT_BLAME_CODE, "42P01");
-	expect(plat_event_blame(ERRCODE_INTERNAL_ERROR) == PLAT_BLAME_CODE, "XX000");
-	expect(plat_event_blame(ERRCODE_FEATURE_NOT_SUPPORTED) == PLAT_BLAME_CODE, "0A000");
-	end("whose fault an error is");
-
-	begin();
-	expect(plat_event_backoff(1) == INT64CONST(5000000), "first");
-	expect(plat_event_backoff(2) == INT64CONST(10000000), "second");
-	expect(plat_event_backoff(6) == INT64CONST(160000000), "sixth");
-	expect(plat_event_backoff(7) == INT64CONST(300000000), "seventh");
-	expect(plat_event_backoff(PG_INT32_MAX) == INT64CONST(300000000), "last");
-	expect(plat_event_backoff(0) == INT64CONST(5000000), "none");
-	end("how long to wait after failures");
 }
 
 int

@@ -1,0 +1,219 @@
+/*
+ * controller_serve.c
+ *		What the worker of a database does for controllers.
+ *
+ * Each key has a transaction of its own, so that no more is locked than what
+ * is being repaired, and what fails in one controller is noted and keeps no
+ * other from its turn.  Nothing here is shared.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "controller.h"
+#include "sql.h"
+#include "worker.h"
+
+/* Milliseconds until another look at what another session is at. */
+#define BUSY_MS 1000
+
+/* A step of the worker, in a transaction of its own. */
+typedef struct Work
+{
+	PlatPass   *pass;
+	PlatDifference *difference;
+	PlatTurn	turn;
+} Work;
+
+static void
+begin_pass(Work *work)
+{
+	work->turn = plat_controller_begin_pass(work->pass);
+}
+
+static void
+run_one(Work *work)
+{
+	if (!plat_controller_run_one(work->pass, work->difference))
+		work->turn = PLAT_TURN_NONE;
+}
+
+static void
+end_pass(Work *work)
+{
+	plat_controller_end_pass(work->pass);
+}
+
+/*
+ * Do a step in a transaction; false if there is no extension any more.
+ */
+static bool
+run_step(void (*step) (Work *work), Work *work)
+{
+	if (!plat_worker_begin())
+		return false;
+	SPI_connect();
+	step(work);
+	SPI_finish();
+	plat_worker_commit();
+	return true;
+}
+
+/*
+ * Note that a controller has come to an error of ours, or of the moment.
+ */
+static void
+note_failure(const char *name, const ErrorData *error)
+{
+	if (!plat_worker_begin())
+		return;
+	SPI_connect();
+	plat_controller_note_failure(name, error);
+	SPI_finish();
+	plat_worker_commit();
+}
+
+/*
+ * The same as run_step, but an error is noted as the controller's; true if
+ * there was none.
+ */
+static bool
+try_step(void (*step) (Work *work), Work *work)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+	volatile bool is_done = false;
+
+	PG_TRY();
+	{
+		is_done = run_step(step, work);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		plat_worker_abort();
+	}
+	PG_END_TRY();
+	if (error)
+		note_failure(work->pass->name, error);
+	return is_done && work->turn == PLAT_TURN_OURS;
+}
+
+/*
+ * Reconcile a controller; false if another session is at it.
+ */
+static bool
+reconcile(char *name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(caller, "platpat pass",
+												  ALLOCSET_DEFAULT_SIZES);
+	PlatPass	pass = {.name = name,.context = context};
+	Work		work = {&pass, NULL, PLAT_TURN_OURS};
+	bool		goes_on = try_step(begin_pass, &work);
+	ListCell   *cell;
+
+	foreach(cell, pass.due)
+	{
+		work.difference = lfirst(cell);
+		goes_on = goes_on && try_step(run_one, &work);
+	}
+	if (goes_on)
+		(void) try_step(end_pass, &work);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return work.turn != PLAT_TURN_BUSY;
+}
+
+/*
+ * The names of controllers that are due, or that somebody has asked for, in
+ * the current memory context. A time that is too far away was set by a clock
+ * that was wrong.
+ */
+static List *
+list_due(uint64 topics)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *names = NIL;
+	uint64		rows;
+
+	if (!plat_worker_begin())
+		return NIL;
+	SPI_connect();
+	rows = plat_sql_as_owner("controllers",
+							 "SELECT controller, next_reconcile <= clock_timestamp()"
+							 "  OR next_reconcile > clock_timestamp() + c.period + interval '10 minutes'"
+							 " FROM platpat.controllers c JOIN platpat.controller_states s USING (controller)"
+							 " WHERE NOT c.paused ORDER BY controller",
+							 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *name = plat_sql_value(i, 1);
+		char	   *is_due = plat_sql_value(i, 2);
+
+		if ((is_due == NULL || is_due[0] != 't') && !plat_worker_has_topic(topics, name))
+			continue;
+		MemoryContextSwitchTo(caller);
+		names = lappend(names, pstrdup(name));
+	}
+	SPI_finish();
+	plat_worker_commit();
+	return names;
+}
+
+/*
+ * The milliseconds until the next controller is due.
+ */
+static long
+next_due(void)
+{
+	long		until = PLAT_SERVE_NEVER;
+	char	   *text;
+
+	if (!plat_worker_begin())
+		return until;
+	SPI_connect();
+	(void) plat_sql_as_owner("controllers",
+							 "SELECT ceil(extract(epoch FROM min(next_reconcile) - clock_timestamp()) * 1000)::bigint"
+							 " FROM platpat.controllers c JOIN platpat.controller_states s USING (controller)"
+							 " WHERE NOT c.paused",
+							 0, NULL, NULL, NULL);
+	text = plat_sql_value(0, 1);
+	if (text)
+		until = Max(atol(text), 1);
+	SPI_finish();
+	plat_worker_commit();
+	return until;
+}
+
+/*
+ * The module's part of the worker of a database.  Returns the milliseconds
+ * until the next call.  Others wake the database for other things, and then
+ * this has nothing to look up.
+ */
+long
+plat_controller_serve(void)
+{
+	static uint64 due_at = 0;
+	uint64		topics = plat_worker_take_topics();
+	uint64		now = plat_clock();
+	bool		is_busy = false;
+	long		until;
+	ListCell   *cell;
+
+	if (topics == 0 && now < due_at)
+		return due_at == PG_UINT64_MAX ? PLAT_SERVE_NEVER : (long) ((due_at - now) / 1000000 + 1);
+	foreach(cell, list_due(topics))
+		is_busy |= !reconcile(lfirst(cell));
+	until = next_due();
+	if (is_busy)
+		until = Min(until, BUSY_MS);
+	due_at = until == PLAT_SERVE_NEVER ? PG_UINT64_MAX : plat_clock() + (uint64) until * 1000000;
+	return until;
+}
