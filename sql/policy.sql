@@ -18,6 +18,18 @@ SELECT pg_catalog.pg_extension_config_dump('platpat.protections',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) table_name)');
 GRANT SELECT ON platpat.protections TO PUBLIC;
 
+-- Not dumped: a restore brings protections before the policies themselves.
+CREATE TABLE platpat.adopted_tables (
+    table_name regclass PRIMARY KEY
+);
+COMMENT ON TABLE platpat.adopted_tables IS
+    'Tables whose protection has been complete in this database: what is missing of it was taken away.';
+COMMENT ON COLUMN platpat.adopted_tables.table_name IS 'The table.';
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON platpat.adopted_tables EXECUTE FUNCTION platpat.guard_table();
+COMMENT ON TRIGGER guard ON platpat.adopted_tables IS 'Only the functions of platpat write.';
+GRANT SELECT ON platpat.adopted_tables TO PUBLIC;
+
 CREATE TABLE platpat.protected_schemas (
     schema_name name PRIMARY KEY,
     tenant_column name NOT NULL
@@ -109,6 +121,91 @@ COMMENT ON COLUMN platpat.protected_tables.tenant_index IS 'A valid B-tree index
 COMMENT ON COLUMN platpat.protected_tables.truncate_guard IS 'The trigger that refuses TRUNCATE is there and enabled.';
 GRANT SELECT ON platpat.protected_tables TO PUBLIC;
 
+-- The controllers of protected tables, and of what others add to them.
+
+CREATE FUNCTION platpat.protection_specs(
+    OUT key text,
+    OUT root regclass,
+    OUT desired jsonb,
+    OUT actual jsonb)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_policy_specs';
+COMMENT ON FUNCTION platpat.protection_specs() IS
+    'What shall be and what is of each table that shall be protected, partitions included.';
+
+CREATE VIEW platpat.desired_protections AS
+    SELECT s.key, s.desired || '{"adopted": true}' AS spec
+      FROM (SELECT p.key, p.desired, a.table_name IS NOT NULL AS adopted,
+                   pg_catalog.bool_and(p.desired = p.actual) OVER (PARTITION BY p.root) AS complete
+              FROM platpat.protection_specs() p
+              LEFT JOIN platpat.adopted_tables a ON a.table_name = p.root) s
+     WHERE s.adopted OR s.complete;
+COMMENT ON VIEW platpat.desired_protections IS
+    'What shall be of each protected table. One that a restore has brought counts from when its protection is complete.';
+COMMENT ON COLUMN platpat.desired_protections.key IS 'The table.';
+COMMENT ON COLUMN platpat.desired_protections.spec IS 'Its protection, part by part.';
+
+CREATE VIEW platpat.actual_protections AS
+    SELECT p.key, p.actual || pg_catalog.jsonb_build_object('adopted', a.table_name IS NOT NULL) AS spec
+      FROM platpat.protection_specs() p
+      LEFT JOIN platpat.adopted_tables a ON a.table_name = p.root;
+COMMENT ON VIEW platpat.actual_protections IS 'What is of each table that shall be protected, as the catalogs say now.';
+COMMENT ON COLUMN platpat.actual_protections.key IS 'The table.';
+COMMENT ON COLUMN platpat.actual_protections.spec IS 'Its protection, part by part.';
+
+CREATE FUNCTION platpat.apply_protection(key text, desired jsonb, actual jsonb) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_policy_apply';
+COMMENT ON FUNCTION platpat.apply_protection(text, jsonb, jsonb) IS
+    'Brings back what is missing of a table''s protection; for the controller protections.';
+REVOKE ALL ON FUNCTION platpat.apply_protection(text, jsonb, jsonb) FROM PUBLIC;
+
+INSERT INTO platpat.controllers (controller, desired, actual, apply, builtin)
+    VALUES ('protections', 'platpat.desired_protections', 'platpat.actual_protections',
+            'platpat.apply_protection(text,jsonb,jsonb)', true);
+
+CREATE VIEW platpat.desired_foreign_policies AS
+    SELECT NULL::text AS key, NULL::jsonb AS spec WHERE false;
+COMMENT ON VIEW platpat.desired_foreign_policies IS 'No policy of others is desired on a table that platpat opens to its tenant.';
+COMMENT ON COLUMN platpat.desired_foreign_policies.key IS 'The table and the policy.';
+COMMENT ON COLUMN platpat.desired_foreign_policies.spec IS 'The policy.';
+
+CREATE VIEW platpat.actual_foreign_policies AS
+    WITH RECURSIVE tree(relid) AS (
+         SELECT p.table_name::oid FROM platpat.protections p
+         UNION SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.relid)
+    SELECT pg_catalog.format('%I.%I: %I', n.nspname, c.relname, p.polname) AS key,
+           pg_catalog.jsonb_build_object(
+               'command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+                                        WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+               'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+               'with_check', pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)) AS spec
+      FROM tree t
+      JOIN pg_catalog.pg_policy p ON p.polrelid = t.relid
+      JOIN pg_catalog.pg_class c ON c.oid = t.relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE p.polpermissive AND p.polname <> 'platpat_access'
+       AND EXISTS (SELECT FROM pg_catalog.pg_policy o WHERE o.polrelid = t.relid AND o.polname = 'platpat_access');
+COMMENT ON VIEW platpat.actual_foreign_policies IS
+    'Permissive policies of others on tables that platpat opens to their tenant: they narrow nothing, and cannot reach beyond the tenant.';
+COMMENT ON COLUMN platpat.actual_foreign_policies.key IS 'The table and the policy.';
+COMMENT ON COLUMN platpat.actual_foreign_policies.spec IS 'The policy.';
+GRANT SELECT ON platpat.desired_protections, platpat.actual_protections,
+    platpat.desired_foreign_policies, platpat.actual_foreign_policies TO PUBLIC;
+
+CREATE FUNCTION platpat.refuse_foreign_policy(key text, desired jsonb, actual jsonb) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_policy_refuse_foreign';
+COMMENT ON FUNCTION platpat.refuse_foreign_policy(text, jsonb, jsonb) IS
+    'Raises an error: policies of others are reported, and dropped by nobody but their owners.';
+REVOKE ALL ON FUNCTION platpat.refuse_foreign_policy(text, jsonb, jsonb) FROM PUBLIC;
+
+INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, prune, builtin)
+    VALUES ('foreign_policies', 'platpat.desired_foreign_policies', 'platpat.actual_foreign_policies',
+            'platpat.refuse_foreign_policy(text,jsonb,jsonb)', 'observe', true, true);
+INSERT INTO platpat.controller_states (controller) VALUES ('protections'), ('foreign_policies');
+
 CREATE FUNCTION platpat.refuse_truncate() RETURNS trigger
     LANGUAGE C VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'plat_policy_refuse_truncate';
@@ -121,6 +218,7 @@ GRANT EXECUTE ON FUNCTION
     platpat.protect_schema(regnamespace, name),
     platpat.unprotect_schema(regnamespace),
     platpat.protection_state(),
+    platpat.protection_specs(),
     platpat.refuse_truncate()
     TO PUBLIC;
 
@@ -151,11 +249,12 @@ COMMENT ON EVENT TRIGGER platpat_command_start IS
     'Guards platpat against DROP, foreign keys against row security, and the schema against as_admin().';
 
 CREATE EVENT TRIGGER platpat_command_end ON ddl_command_end
-    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE POLICY',
-                 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'IMPORT FOREIGN SCHEMA', 'SELECT INTO')
+    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER POLICY', 'ALTER SCHEMA', 'ALTER TABLE', 'ALTER TRIGGER',
+                 'CREATE FOREIGN TABLE', 'CREATE POLICY', 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS',
+                 'CREATE TRIGGER', 'IMPORT FOREIGN SCHEMA', 'SELECT INTO')
     EXECUTE FUNCTION platpat.on_command_end();
 COMMENT ON EVENT TRIGGER platpat_command_end IS
-    'Protects new tables where protection is due.';
+    'Protects new tables where protection is due, and wakes the controllers that look after protected ones.';
 
 CREATE EVENT TRIGGER platpat_drop ON sql_drop
     EXECUTE FUNCTION platpat.on_drop();

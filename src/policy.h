@@ -55,6 +55,8 @@ typedef struct PlatTable
 	bool		forced;
 	PlatPresence tenant_policy;
 	PlatPresence access_policy;
+	char	   *tenant_policy_text; /* what they say; NULL if they are missing */
+	char	   *access_policy_text;
 	List	   *handwritten;	/* names of policies that ours replace */
 	bool		replaced_permissive;	/* and a permissive one among them */
 	bool		other_policies; /* has policies that are nobody's of these */
@@ -104,6 +106,7 @@ typedef struct PlatAction
 } PlatAction;
 
 /* policy_table.c */
+extern char *plat_policy_describe(const PlatTable *table, bool permissive);
 extern bool plat_policy_supports(Oid type, const char **reader);
 extern PlatTable *plat_policy_inspect(Oid relid, const char *column,
 									  bool missing_ok);
@@ -114,6 +117,7 @@ extern List *plat_policy_plan(const PlatTable *table, const PlatWish *wish);
 extern List *plat_policy_plan_removal(const PlatTable *table, bool is_root);
 extern bool plat_policy_is_protected(const PlatTable *table);
 extern bool plat_policy_has_default(const PlatTable *table);
+extern bool plat_policy_runs(List *actions, const char *what);
 
 /* policy_install.c */
 extern bool plat_policy_installing(void);
@@ -122,6 +126,15 @@ extern List *plat_policy_install(Oid relid, const char *column,
 								 const bool *access, bool keep_nulls);
 extern List *plat_policy_remove(Oid relid);
 extern void plat_policy_warn_foreign(Oid relid);
+extern List *plat_policy_plan_repair(PlatTable *table,
+									 const PlatProtection *known,
+									 bool parent_not_null, bool *access);
+extern void plat_policy_repair(Oid relid);
+extern void plat_policy_adopt(Oid relid);
+
+/* The controllers that look after protected tables. */
+#define PLAT_PROTECTIONS "protections"
+#define PLAT_FOREIGN_POLICIES "foreign_policies"
 
 /* policy.c */
 extern const PlatModule plat_policy_module;

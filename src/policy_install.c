@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "policy.h"
 #include "sql.h"
+#include "worker.h"
 
 #define NO_FOREIGN_ROWS \
 	"Row security does not reach the rows of a foreign table."
@@ -430,6 +431,24 @@ record_protection(Oid relid, const char *column, bool access)
 }
 
 /*
+ * Note that the protection of a table has been complete in this database, so
+ * that what is missing of it from now on has been taken away.  A restore brings
+ * the record of what shall be protected before the protection itself, and must
+ * not be disturbed in between; this it does not bring.
+ */
+void
+plat_policy_adopt(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	plat_sql_as_owner("adopted_tables",
+					  "INSERT INTO platpat.adopted_tables VALUES ($1)"
+					  " ON CONFLICT DO NOTHING",
+					  1, types, values, NULL);
+}
+
+/*
  * Lock a table for a change of it; 42P01 if it was dropped while we waited,
  * or before.
  */
@@ -541,6 +560,10 @@ install_tree(Oid relid, const char *column, const bool *asked, bool keep_nulls)
 	if (!is_known || (known.relid == relid &&
 					  (known.access != access || known.is_stale)))
 		record_protection(relid, column, access);
+	if (!is_known || known.relid == relid)
+		plat_policy_adopt(relid);
+	plat_worker_wake_at_commit(PLAT_PROTECTIONS);
+	plat_worker_wake_at_commit(PLAT_FOREIGN_POLICIES);
 	warn_views(relid);
 	UnlockRelationOid(relid, AccessShareLock);
 	return actions;
@@ -571,6 +594,100 @@ plat_policy_install(Oid relid, const char *column, const bool *asked,
 }
 
 /*
+ * What has to be done on one table to bring back what its protection wants.
+ * Policies of others stay, also those that protect() would replace.  NOT NULL
+ * that has gone from a child of a parent that has it is brought back on the
+ * child.  *access is whether platpat_access is wanted.
+ */
+List *
+plat_policy_plan_repair(PlatTable *table, const PlatProtection *known,
+						bool parent_not_null, bool *access)
+{
+	PlatWish	wish;
+
+	*access = known->access;
+	if (table->attnum == 0)
+		return NIL;
+	wish.is_root = table->relid == known->relid || parent_not_null;
+	wish.access = known->access &&
+		(table->relid == known->relid || wants_access(table, false));
+	*access = wish.access;
+	table->handwritten = NIL;
+	return plat_policy_plan(table, &wish);
+}
+
+/*
+ * Whether all parents of a table have the tenant column as NOT NULL, and there
+ * is one.
+ */
+static bool
+parents_are_not_null(Oid relid, const char *column)
+{
+	Oid			types[] = {OIDOID, NAMEOID};
+	Datum		values[2];
+
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = DirectFunctionCall1(namein, CStringGetDatum(column));
+	(void) plat_sql_query("SELECT coalesce(bool_and(a.attnotnull), false)"
+						  " FROM pg_inherits i LEFT JOIN pg_attribute a"
+						  "  ON a.attrelid = i.inhparent AND a.attname = $2"
+						  " WHERE i.inhrelid = $1",
+						  2, types, values, NULL);
+	return plat_sql_value(0, 1)[0] == 't';
+}
+
+/*
+ * Look at one table, and bring it back to what its protection wants, or only
+ * find out whether there is anything to do.
+ */
+static bool
+repair_table(Oid relid, const PlatProtection *known, bool run)
+{
+	PlatTable  *table;
+	List	   *actions;
+	bool		access;
+
+	check_table(relid);
+	check_column(relid, known->column);
+	table = plat_policy_inspect(relid, known->column, false);
+	actions = plat_policy_plan_repair(table, known,
+									  parents_are_not_null(relid, known->column),
+									  &access);
+	if (run)
+		(void) run_actions(table, known->column, actions, false);
+	return any_to_run(actions);
+}
+
+/*
+ * Bring one table back to what its protection wants, as the current user, who
+ * owns it or is a superuser: its children are others' turn.  Nothing if it is
+ * not to be protected any more.  SPI is connected.  Locks the table only if
+ * there is something to do.
+ */
+void
+plat_policy_repair(Oid relid)
+{
+	PlatProtection known;
+
+	if (!plat_policy_lookup(relid, &known))
+		return;
+	installing = true;
+	PG_TRY();
+	{
+		if (repair_table(relid, &known, false))
+		{
+			lock_table(relid);
+			(void) repair_table(relid, &known, true);
+		}
+	}
+	PG_FINALLY();
+	{
+		installing = false;
+	}
+	PG_END_TRY();
+}
+
+/*
  * Forget what was asked for; nothing if nothing was.
  */
 static void
@@ -582,6 +699,10 @@ forget_protection(Oid relid)
 	plat_sql_as_owner("protections",
 					  "DELETE FROM platpat.protections WHERE table_name = $1",
 					  1, types, values, NULL);
+	plat_sql_as_owner("adopted_tables",
+					  "DELETE FROM platpat.adopted_tables WHERE table_name = $1",
+					  1, types, values, NULL);
+	plat_worker_wake_at_commit(PLAT_PROTECTIONS);
 }
 
 /*

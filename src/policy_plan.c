@@ -269,3 +269,21 @@ plat_policy_is_protected(const PlatTable *table)
 	return table->attnum > 0 && table->row_security && table->forced &&
 		table->tenant_policy == PLAT_RIGHT && table->guard == PLAT_RIGHT;
 }
+
+/*
+ * Whether an action of that name is among those that are run at once.
+ */
+bool
+plat_policy_runs(List *actions, const char *what)
+{
+	ListCell   *cell;
+
+	foreach(cell, actions)
+	{
+		const PlatAction *action = lfirst(cell);
+
+		if (!action->pending && strcmp(action->action, what) == 0)
+			return true;
+	}
+	return false;
+}

@@ -318,11 +318,39 @@ is_our_predicate(const PlatTable *table, const char *text)
 }
 
 /*
+ * What one of our two policies says, if it is right.
+ */
+char *
+plat_policy_describe(const PlatTable *table, bool permissive)
+{
+	return psprintf("%s FOR ALL TO PUBLIC USING %s WITH CHECK %s",
+					permissive ? "PERMISSIVE" : "RESTRICTIVE", table->predicate,
+					permissive ? "(true)" : table->predicate);
+}
+
+/*
+ * What a policy of our name says otherwise.
+ */
+static char *
+describe_row(const PolicyRow *row)
+{
+	return psprintf("%s FOR %s TO %s USING (%s) WITH CHECK (%s)",
+					row->permissive ? "PERMISSIVE" : "RESTRICTIVE",
+					row->command == ACL_SELECT_CHR ? "SELECT" :
+					row->command == ACL_INSERT_CHR ? "INSERT" :
+					row->command == ACL_UPDATE_CHR ? "UPDATE" :
+					row->command == ACL_DELETE_CHR ? "DELETE" : "ALL",
+					row->to_public ? "PUBLIC" : "other roles",
+					row->qual ? row->qual : "", row->check ? row->check : "");
+}
+
+/*
  * Judge one of our two policies, found by its name: it is right if every part
- * of it is, otherwise it is replaced.
+ * of it is, otherwise it is replaced.  *text is what it says.
  */
 static PlatPresence
-judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive)
+judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive,
+		   char **text)
 {
 	bool		right;
 
@@ -333,6 +361,7 @@ judge_ours(const PlatTable *table, const PolicyRow *row, bool permissive)
 	right = right && is_our_predicate(table, row->qual) &&
 		row->permissive == permissive && row->to_public &&
 		row->command == '*';
+	*text = right ? plat_policy_describe(table, permissive) : describe_row(row);
 	return right ? PLAT_RIGHT : PLAT_DIFFERENT;
 }
 
@@ -361,9 +390,9 @@ inspect_policies(PlatTable *table)
 		PolicyRow  *row = lfirst(cell);
 
 		if (strcmp(row->name, PLAT_TENANT_POLICY) == 0)
-			table->tenant_policy = judge_ours(table, row, false);
+			table->tenant_policy = judge_ours(table, row, false, &table->tenant_policy_text);
 		else if (strcmp(row->name, PLAT_ACCESS_POLICY) == 0)
-			table->access_policy = judge_ours(table, row, true);
+			table->access_policy = judge_ours(table, row, true, &table->access_policy_text);
 		else if (row->handwritten &&
 				 (!row->permissive || covered == COVERS_ALL))
 		{

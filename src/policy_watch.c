@@ -6,7 +6,8 @@
  * DDL under as_admin(), and let a foreign key be validated over all rows.  At its end: protect new
  * partitions of protected tables and new tables of protected schemas, follow
  * renames, warn about policies that do not do what they seem to.  After a
- * drop: forget.
+ * drop: forget.  What may have weakened a protection wakes the controllers that
+ * look after it.
  *
  * Nothing is shared between backends.
  */
@@ -36,6 +37,7 @@
 #include "policy.h"
 #include "sql.h"
 #include "tenant.h"
+#include "worker.h"
 
 /*
  * How a step of ALTER TABLE meets foreign keys, from harmless to not.
@@ -761,6 +763,38 @@ follow_command(Node *command)
 }
 
 /*
+ * Whether the command has touched a protected table or one of its policies and
+ * triggers.
+ */
+static bool
+touches_protected(void)
+{
+	return plat_sql_query("WITH RECURSIVE up(relid) AS ("
+						  " SELECT coalesce(p.polrelid, t.tgrelid, d.objid)"
+						  "  FROM pg_event_trigger_ddl_commands() d"
+						  "  LEFT JOIN pg_policy p ON p.oid = d.objid"
+						  "   AND d.classid = 'pg_policy'::regclass"
+						  "  LEFT JOIN pg_trigger t ON t.oid = d.objid"
+						  "   AND d.classid = 'pg_trigger'::regclass"
+						  " UNION SELECT i.inhparent"
+						  "  FROM up JOIN pg_inherits i ON i.inhrelid = up.relid)"
+						  " SELECT FROM up JOIN platpat.protections t"
+						  "  ON t.table_name = up.relid LIMIT 1",
+						  0, NULL, NULL, NULL) > 0;
+}
+
+/*
+ * Have the worker look whether protected tables are still protected, when the
+ * command is committed.
+ */
+static void
+wake_controllers(void)
+{
+	plat_worker_wake_at_commit(PLAT_PROTECTIONS);
+	plat_worker_wake_at_commit(PLAT_FOREIGN_POLICIES);
+}
+
+/*
  * Event trigger for ddl_command_end. Silent during our own DDL, in extension
  * scripts and in pg_upgrade, which restores catalogs as they were.
  */
@@ -777,8 +811,24 @@ plat_policy_on_command_end(PG_FUNCTION_ARGS)
 		warn_policy((CreatePolicyStmt *) event->parsetree);
 	else
 		follow_command(event->parsetree);
+	if (touches_protected())
+		wake_controllers();
 	SPI_finish();
 	return (Datum) 0;
+}
+
+/*
+ * Whether something was dropped that protection is made of, while there are
+ * protected tables.  Whose it was is not found out: drops are rare.
+ */
+static bool
+takes_protection(void)
+{
+	return plat_sql_query("SELECT FROM pg_event_trigger_dropped_objects() d"
+						  " WHERE NOT d.is_temporary AND d.object_type IN"
+						  "  ('policy', 'trigger', 'index', 'default value', 'table constraint')"
+						  " AND EXISTS (SELECT FROM platpat.protections) LIMIT 1",
+						  0, NULL, NULL, NULL) > 0;
 }
 
 /*
@@ -799,12 +849,20 @@ plat_policy_on_drop(PG_FUNCTION_ARGS)
 					  " WHERE d.classid = 'pg_class'::regclass"
 					  " AND d.objsubid = 0 AND p.table_name = d.objid",
 					  0, NULL, NULL, NULL);
+	plat_sql_as_owner("adopted_tables",
+					  "DELETE FROM platpat.adopted_tables p"
+					  " USING pg_catalog.pg_event_trigger_dropped_objects() d"
+					  " WHERE d.classid = 'pg_class'::regclass"
+					  " AND d.objsubid = 0 AND p.table_name = d.objid",
+					  0, NULL, NULL, NULL);
 	plat_sql_as_owner("protected_schemas",
 					  "DELETE FROM platpat.protected_schemas s"
 					  " USING pg_catalog.pg_event_trigger_dropped_objects() d"
 					  " WHERE d.classid = 'pg_namespace'::regclass"
 					  " AND s.schema_name = d.object_name",
 					  0, NULL, NULL, NULL);
+	if (!plat_policy_installing() && takes_protection())
+		wake_controllers();
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -129,6 +129,7 @@ pin_settings(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"idle_in_transaction_session_timeout", "0"},
+		{"jit", "off"},
 		{"lock_timeout", "1s"},
 		{"row_security", "on"},
 		{"standard_conforming_strings", "on"},
