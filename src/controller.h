@@ -50,7 +50,6 @@ typedef struct PlatDifference
 	bool		has_actual;
 	Datum		desired;		/* of type jsonb */
 	Datum		actual;
-	bool		is_attempted;	/* in this pass */
 } PlatDifference;
 
 /* What a comparison has found. */
@@ -78,6 +77,7 @@ typedef struct PlatPass
 	PlatController *controller;
 	PlatComparison comparison;
 	List	   *due;			/* of differences, which something is done about */
+	int			news;			/* those of them that were not there before */
 	MemoryContext context;
 	FunctionCallInfo result;	/* where rows go, or NULL */
 } PlatPass;

@@ -39,8 +39,39 @@ get_for_pass(PlatPass *pass)
 }
 
 /*
- * Compare, with the result in the pass's memory context; an error is written
- * down, and the result false.
+ * Say by a WARNING what could not be compared.
+ */
+static void
+warn(const PlatController *controller, const ErrorData *error,
+	 const PlatComparison *comparison)
+{
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("controller \"%s\" cannot compare: %s",
+						controller->name, error->message)));
+	else if (comparison->complaint)
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("controller \"%s\": %s", controller->name, comparison->complaint)));
+}
+
+/*
+ * Compare for somebody who looks; false, after a WARNING, if that is not
+ * possible.
+ */
+static bool
+compare_only(const PlatController *controller, PlatComparison *comparison)
+{
+	ErrorData  *error = plat_controller_compare(controller, true, comparison);
+
+	warn(controller, error, comparison);
+	return error == NULL;
+}
+
+/*
+ * Compare for a pass, with the result in its memory context; an error is
+ * written down, and the result false.
  */
 static bool
 compare(PlatPass *pass, PlatComparison *comparison)
@@ -50,6 +81,8 @@ compare(PlatPass *pass, PlatComparison *comparison)
 												pass->controller->is_builtin, comparison);
 
 	MemoryContextSwitchTo(caller);
+	if (pass->by_hand)
+		warn(pass->controller, error, comparison);
 	if (error)
 		plat_controller_note_failure(pass->name, error);
 	return error == NULL;
@@ -215,26 +248,6 @@ reconcile(FunctionCallInfo fcinfo, char *name)
 			return;
 	}
 	plat_controller_end_pass(&pass);
-}
-
-/*
- * Compare one controller; what cannot be compared is a WARNING.
- */
-static bool
-compare_only(const PlatController *controller, PlatComparison *comparison)
-{
-	ErrorData  *error = plat_controller_compare(controller, true, comparison);
-
-	if (error)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("controller \"%s\" cannot compare: %s",
-						controller->name, error->message)));
-	else if (comparison->complaint)
-		ereport(WARNING,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("controller \"%s\": %s", controller->name, comparison->complaint)));
-	return error == NULL;
 }
 
 /*

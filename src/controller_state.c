@@ -212,7 +212,7 @@ plat_controller_choose(PlatPass *pass)
 		caller = MemoryContextSwitchTo(pass->context);
 		pass->due = lappend(pass->due, difference);
 		MemoryContextSwitchTo(caller);
-		difference->is_attempted = true;
+		pass->news += entry == NULL || !entry->drifts;
 		add_row(&rows, difference, attempt, now + backoff);
 	}
 	note_attempts(pass, &rows);
@@ -420,7 +420,7 @@ store_pass(const PlatPass *pass, const PlatComparison *left, uint64 found)
 		Int64GetDatum(pass->controller->generation), TimestampTzGetDatum(pass->started),
 		Int64GetDatum(left->keys), Int64GetDatum(list_length(left->differences)),
 		left->complaint ? CStringGetTextDatum(left->complaint) : (Datum) 0,
-		Int64GetDatum((int64) found + list_length(pass->due)),
+		Int64GetDatum((int64) found + pass->news),
 	BoolGetDatum(pass->controller->is_builtin)};
 
 	(void) plat_sql_as_owner("controller_states",
@@ -457,7 +457,7 @@ plat_controller_note_pass(const PlatPass *pass, const PlatComparison *left)
 	uint64		found = store_left(pass, left);
 
 	log_observed(pass, found);
-	store_pass(pass, left, pass->controller->is_observing ? found : 0);
+	store_pass(pass, left, found);
 	forget_old(pass->name);
 	plat_controller_judge(pass->name);
 }
@@ -537,7 +537,7 @@ plat_controller_judge(const char *name)
 										 "  ('Paused', CASE WHEN s.status = 'Paused' THEN 'True' ELSE 'False' END, s.status, NULL),"
 										 "  ('Contested', CASE WHEN s.contested > 0 THEN 'True' ELSE 'False' END,"
 										 "   CASE WHEN s.contested > 0 THEN 'DriftReturns' ELSE 'Uncontested' END,"
-										 "   CASE WHEN s.contested > 0 THEN format('%s keys differ again and again', s.contested) END)"
+										 "   CASE WHEN s.contested > 0 THEN format('keys that differ again and again: %s', s.contested) END)"
 										 "  ) w(type, status, reason, message)),"
 										 " written AS (INSERT INTO platpat.conditions AS c"
 										 "  (controller, type, status, reason, message, last_transition_time, observed_generation)"

@@ -114,6 +114,7 @@ extern int64 plat_policy_count_nulls(Oid relid, AttrNumber attnum);
 
 /* policy_plan.c */
 extern List *plat_policy_plan(const PlatTable *table, const PlatWish *wish);
+extern List *plat_policy_plan_closing(const PlatTable *table);
 extern List *plat_policy_plan_removal(const PlatTable *table, bool is_root);
 extern bool plat_policy_is_protected(const PlatTable *table);
 extern bool plat_policy_has_default(const PlatTable *table);

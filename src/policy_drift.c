@@ -40,6 +40,9 @@ typedef struct Member
 	PlatProtection known;
 } Member;
 
+/* What there is of something, by PlatPresence. */
+static const char *const presences[] = {"missing", "altered", "present"};
+
 /*
  * Add a pair to a JSON object: text, or null.
  */
@@ -91,7 +94,6 @@ nullness(bool not_null, bool checked)
 static Datum
 actual_spec(const PlatTable *table, const char *column)
 {
-	static const char *const presences[] = {"missing", "altered", "present"};
 	JsonbParseState *state = NULL;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
@@ -108,12 +110,14 @@ actual_spec(const PlatTable *table, const char *column)
 }
 
 /*
- * What shall be: what is, once the actions are run.
+ * What shall be: what is, once the actions are run.  Without its column nothing
+ * else can be said of a table than that it shall have it, and be closed.
  */
 static Datum
 desired_spec(const PlatTable *table, const char *column, bool access, List *actions)
 {
 	JsonbParseState *state = NULL;
+	bool		gone = table->attnum == 0;
 	bool		not_null = table->not_null || plat_policy_runs(actions, "set not null");
 	bool		checked = table->own_null_check || plat_policy_runs(actions, "add check");
 
@@ -121,12 +125,14 @@ desired_spec(const PlatTable *table, const char *column, bool access, List *acti
 	put_text(&state, "tenant_column", column);
 	put_bool(&state, "row_security", true);
 	put_bool(&state, "forced", true);
-	put_text(&state, "tenant_policy", plat_policy_describe(table, false));
-	put_text(&state, "access_policy", access ? plat_policy_describe(table, true) : NULL);
-	put_text(&state, "tenant_default", table->reader);
+	put_text(&state, "tenant_policy", gone ? table->tenant_policy_text :
+			 plat_policy_describe(table, false));
+	put_text(&state, "access_policy", gone ? table->access_policy_text :
+			 access ? plat_policy_describe(table, true) : NULL);
+	put_text(&state, "tenant_default", gone ? NULL : table->reader);
 	put_text(&state, "tenant_nulls", nullness(not_null, checked));
 	put_bool(&state, "tenant_index", table->indexed || plat_policy_runs(actions, "create index"));
-	put_text(&state, "truncate_guard", "present");
+	put_text(&state, "truncate_guard", gone ? presences[table->guard] : "present");
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 

@@ -597,7 +597,8 @@ plat_policy_install(Oid relid, const char *column, const bool *asked,
  * What has to be done on one table to bring back what its protection wants.
  * Policies of others stay, also those that protect() would replace.  NOT NULL
  * that has gone from a child of a parent that has it is brought back on the
- * child.  *access is whether platpat_access is wanted.
+ * child.  One without its tenant column is closed.  *access is whether
+ * platpat_access is wanted.
  */
 List *
 plat_policy_plan_repair(PlatTable *table, const PlatProtection *known,
@@ -607,7 +608,7 @@ plat_policy_plan_repair(PlatTable *table, const PlatProtection *known,
 
 	*access = known->access;
 	if (table->attnum == 0)
-		return NIL;
+		return plat_policy_plan_closing(table);
 	wish.is_root = table->relid == known->relid || parent_not_null;
 	wish.access = known->access &&
 		(table->relid == known->relid || wants_access(table, false));
@@ -648,11 +649,13 @@ repair_table(Oid relid, const PlatProtection *known, bool run)
 	bool		access;
 
 	check_table(relid);
-	check_column(relid, known->column);
 	table = plat_policy_inspect(relid, known->column, false);
 	actions = plat_policy_plan_repair(table, known,
 									  parents_are_not_null(relid, known->column),
 									  &access);
+	/* What cannot be repaired is closed first, and says so the next time. */
+	if (table->attnum > 0 || actions == NIL)
+		check_column(relid, known->column);
 	if (run)
 		(void) run_actions(table, known->column, actions, false);
 	return any_to_run(actions);

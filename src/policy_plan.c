@@ -213,6 +213,19 @@ plat_policy_plan(const PlatTable *table, const PlatWish *wish)
 }
 
 /*
+ * The actions that close a table whose tenant column is gone, as far as row
+ * security alone can.
+ */
+List *
+plat_policy_plan_closing(const PlatTable *table)
+{
+	List	   *actions = NIL;
+
+	plan_row_security(table, &actions);
+	return actions;
+}
+
+/*
  * The actions that take our protection away.  Row security stays on where
  * the table has policies of its own; NOT NULL and the index stay in any case.
  */
