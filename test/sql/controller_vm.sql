@@ -93,9 +93,6 @@ SELECT key, action, outcome FROM platpat.reconcile('machines');
 TABLE cloud.machines ORDER BY id;
 SELECT generation, observed_generation, status FROM platpat.controller_status WHERE controller = 'machines';
 
--- metrics
-SELECT name, value FROM platpat.metrics() WHERE labels @> '{"controller": "machines"}' AND name !~ 'age' ORDER BY name;
-
 SELECT platpat.drop_controller('machines');
 SELECT count(*) FROM platpat.conditions WHERE controller = 'machines';
 DROP SCHEMA cloud CASCADE;
