@@ -29,6 +29,10 @@
 /* Lines that a pass writes into the server's log about keys. */
 #define LOG_LINES 20
 
+/* Repairs of a key, with one of now; more than enough to call it contested. */
+#define WITH_REPAIR \
+	"(repairs || clock_timestamp())[greatest(1, cardinality(repairs) - 18):]"
+
 /* What is remembered of a key, in a hash table. */
 typedef struct Remembered
 {
@@ -284,16 +288,18 @@ log_steps(const PlatPass *pass, const PlatDifference *difference, List *steps,
 
 /*
  * Write down what has become of an attempt.  An error of the moment is tried
- * again soon, however often it has come.
+ * again soon, however often it has come.  Our own controllers mean it when they
+ * raise no error: what differs afterwards was broken once more, and is
+ * repaired at once.
  */
 void
 plat_controller_note_steps(const PlatPass *pass, const PlatDifference *difference,
 						   List *steps)
 {
 	const ErrorData *error;
-	Oid			types[] = {TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, INT8OID};
-	Datum		values[7];
-	char		nulls[] = "       ";
+	Oid			types[] = {TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, BOOLOID};
+	Datum		values[8];
+	char		nulls[] = "        ";
 	bool		is_momentary;
 
 	values[0] = CStringGetTextDatum(pass->name);
@@ -305,12 +311,15 @@ plat_controller_note_steps(const PlatPass *pass, const PlatDifference *differenc
 	nulls[3] = nulls[4] = error ? ' ' : 'n';
 	values[5] = BoolGetDatum(is_momentary);
 	values[6] = Int64GetDatum(plat_retry_backoff(1, pg_prng_double(&pg_global_prng_state)));
+	values[7] = BoolGetDatum(error == NULL && pass->controller->is_builtin);
 	(void) plat_sql_as_owner("controller_keys",
 							 "UPDATE platpat.controller_keys SET actions = $3, sqlstate = $4, error = $5,"
-							 " attempts = CASE WHEN $6 THEN 1 ELSE attempts END,"
-							 " next_attempt = CASE WHEN $6 THEN clock_timestamp() + $7 * interval '1 microsecond' ELSE next_attempt END"
+							 " attempts = CASE WHEN $8 THEN 0 WHEN $6 THEN 1 ELSE attempts END,"
+							 " next_attempt = CASE WHEN $8 THEN NULL"
+							 "  WHEN $6 THEN clock_timestamp() + $7 * interval '1 microsecond' ELSE next_attempt END,"
+							 " repairs = CASE WHEN $8 THEN " WITH_REPAIR " ELSE repairs END"
 							 " WHERE controller = $1 AND key = $2",
-							 7, types, values, nulls);
+							 8, types, values, nulls);
 	log_steps(pass, difference, steps, error);
 }
 
@@ -342,7 +351,7 @@ store_left(const PlatPass *pass, const PlatComparison *left)
 	(void) plat_sql_as_owner("controller_keys",
 							 "UPDATE platpat.controller_keys k SET drifts = false, attempts = 0, next_attempt = NULL,"
 							 " repairs = CASE WHEN k.attempts > 0 AND k.key = ANY ($6)"
-							 "  THEN (k.repairs || clock_timestamp())[greatest(1, cardinality(k.repairs) - 18):] ELSE k.repairs END,"
+							 "  THEN " WITH_REPAIR " ELSE k.repairs END,"
 							 " sqlstate = NULL, error = NULL"
 							 " WHERE controller = $1 AND drifts AND NOT EXISTS (SELECT FROM unnest($2) l(key) WHERE l.key = k.key)",
 							 6, types, values, NULL);
@@ -436,7 +445,7 @@ store_pass(const PlatPass *pass, const PlatComparison *left, uint64 found)
 							 " FROM platpat.controllers c,"
 							 " (SELECT count(*) FILTER (WHERE drifts AND k.error IS NOT NULL) AS failing,"
 							 "   count(*) FILTER (WHERE r.recent > 5) AS contested,"
-							 "   count(*) FILTER (WHERE NOT drifts AND repairs[cardinality(repairs)] >= $3) AS repaired,"
+							 "   count(*) FILTER (WHERE repairs[cardinality(repairs)] >= $3) AS repaired,"
 							 "   min(greatest(coalesce(next_attempt, clock_timestamp()), clock_timestamp() + interval '1 s'))"
 							 "    FILTER (WHERE drifts AND c.mode = 'enforce') AS due"
 							 "  FROM platpat.controllers c LEFT JOIN platpat.controller_keys k USING (controller),"

@@ -784,17 +784,6 @@ touches_protected(void)
 }
 
 /*
- * Have the worker look whether protected tables are still protected, when the
- * command is committed.
- */
-static void
-wake_controllers(void)
-{
-	plat_worker_wake_at_commit(PLAT_PROTECTIONS);
-	plat_worker_wake_at_commit(PLAT_FOREIGN_POLICIES);
-}
-
-/*
  * Event trigger for ddl_command_end. Silent during our own DDL, in extension
  * scripts and in pg_upgrade, which restores catalogs as they were.
  */
@@ -812,7 +801,11 @@ plat_policy_on_command_end(PG_FUNCTION_ARGS)
 	else
 		follow_command(event->parsetree);
 	if (touches_protected())
-		wake_controllers();
+	{
+		plat_worker_wake_at_commit(PLAT_PROTECTIONS);
+		if (IsA(event->parsetree, CreatePolicyStmt) || IsA(event->parsetree, AlterPolicyStmt))
+			plat_worker_wake_at_commit(PLAT_FOREIGN_POLICIES);
+	}
 	SPI_finish();
 	return (Datum) 0;
 }
@@ -862,7 +855,10 @@ plat_policy_on_drop(PG_FUNCTION_ARGS)
 					  " AND s.schema_name = d.object_name",
 					  0, NULL, NULL, NULL);
 	if (!plat_policy_installing() && takes_protection())
-		wake_controllers();
+	{
+		plat_worker_wake_at_commit(PLAT_PROTECTIONS);
+		plat_worker_wake_at_commit(PLAT_FOREIGN_POLICIES);
+	}
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -543,12 +543,72 @@ def events():
             ("processes of ours in databases that are idle", f"{workers}", "0", seen(workers == 0)))
 
 
+def controller_pass():
+    """Milliseconds of CPU of a pass over 1,000 protected tables that finds nothing."""
+    title("Controllers: a pass over 1,000 protected tables, all as they shall be")
+    admin("CREATE SCHEMA many")
+    admin("DO $$ BEGIN FOR i IN 1..1000 LOOP"
+          " EXECUTE format('CREATE TABLE many.t%s (tenant_id text, id bigint)', i); END LOOP; END $$")
+    admin("SELECT platpat.protect_schema('many')")
+    assert admin("SELECT platpat.wait_ready('protections', '1 min')")[0][0]
+    session = Session("plain", SMALL)
+    session.connection.close()
+    session.connection = psycopg2.connect(host=HOST, dbname="bench", user="postgres")
+    session.connection.autocommit = True
+    session.cursor = session.connection.cursor()
+    session.clock = cpu_clock(session.connection.get_backend_pid())
+    session.run("SELECT platpat.reconcile('protections')")
+    statements = {
+        "reading `pg_class`, `pg_policy`, `pg_trigger` and `pg_index` of them":
+            "SELECT count(*) FROM pg_class c JOIN pg_policies p ON p.schemaname = 'many' AND p.tablename = c.relname"
+            " LEFT JOIN pg_trigger t ON t.tgrelid = c.oid LEFT JOIN pg_index i ON i.indrelid = c.oid"
+            " WHERE c.relnamespace = 'many'::regnamespace",
+        "`platpat.reconcile('protections')`": "SELECT platpat.reconcile('protections')",
+    }
+    taken = {name: [] for name in statements}
+    for name in turns(statements):
+        taken[name].append(session.cpu(statements[name]) / 1000)
+    session.connection.close()
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    table(("", "ms of CPU"), *((name, f"{value:.0f}") for name, value in medians.items()))
+    return medians["`platpat.reconcile('protections')`"]
+
+
+def controller_repairs():
+    title("Controllers: from the commit of ALTER TABLE ... DISABLE ROW LEVEL SECURITY until it is back")
+    rows = []
+    admin("CREATE SCHEMA few")
+    admin("CREATE TABLE few.t (tenant_id text, id bigint)")
+    for name, others, pause in (("1,000 protected tables, the worker is there", True, 0.05),
+                                ("1 protected table, the worker is there", False, 0.05),
+                                ("1 protected table, the worker is started each time", False, 1.5)):
+        if not others and admin("SELECT to_regnamespace('many') IS NOT NULL")[0][0]:
+            admin("SET client_min_messages = error; SELECT platpat.unprotect_schema('many'); DROP SCHEMA many CASCADE")
+        admin("SELECT platpat.protect('few.t')")
+        assert admin("SELECT platpat.wait_ready('protections', '1 min')")[0][0]
+        admin("TRUNCATE latencies")
+        admin(f"CALL measure_repair({200 if pause < 1 else 30}, {pause})")
+        rows.append((name, *admin("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms),"
+                                  " percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), max(ms) FROM latencies")[0]))
+    table(("", "median, ms", "99 of 100, ms", "most, ms"),
+          *((name, *(f"{value:.1f}" for value in values)) for name, *values in rows))
+    return rows
+
+
+def controllers():
+    cpu, rows = controller_pass(), controller_repairs()
+    p50, p99 = max(row[1] for row in rows[1:]), max(row[2] for row in rows[1:])
+    return (("a pass over 1,000 protected tables without drift, CPU", f"{cpu / 1000:.2f} s", "< 1 s", seen(cpu < 1000)),
+            ("a table opened and closed again, median", f"{p50:.0f} ms", "< 100 ms", seen(p50 < 100)),
+            ("the same, 99 of 100", f"{p99:.0f} ms", "< 1 s", seen(p99 < 1000)))
+
+
 def main():
     version = Session("plain", SMALL).run("SHOW server_version")[0][0]
     print(f"PostgreSQL {version}, backend CPU, medians of {ROUNDS} interleaved rounds.\n")
     scan, point, (ours, literal), micros = scans(), points(), estimates(), transactions()
     (taken, more), (share, move, astray) = lookups(), growth()
-    guarded, limited, evented = guards(), limits(), events()
+    guarded, limited, evented, controlled = guards(), limits(), events(), controllers()
     ring, against_md5 = more("md5 ring"), taken["md5 ring"] / taken["md5"]
     cheap = max(more(n) for n in ("jump_hash", "partition_hash", "partition_hash bigint"))
     only_new = all(astray[n] == 0 for n in ("md5", "ketama", "rendezvous", "jump"))
@@ -570,7 +630,7 @@ def main():
           ("counted moves against `plan_ring`", f"{move:.1f} σ", "<= 4.5 σ", seen(move <= 4.5)),
           ("md5, ketama, rendezvous and jump move to the new shard only", "yes" if only_new else "no", "yes",
            seen(only_new)),
-          *limited, *guarded, *evented)
+          *limited, *guarded, *evented, *controlled)
 
 
 main()

@@ -155,3 +155,25 @@ BEGIN
 		COMMIT;
 	END LOOP;
 END $$;
+
+-- How long a protected table stays open that somebody opens.
+CREATE PROCEDURE measure_repair(n int, pause float8) LANGUAGE plpgsql AS $$
+DECLARE committed timestamptz; done timestamptz;
+BEGIN
+	FOR i IN 1 .. n LOOP
+		EXECUTE 'ALTER TABLE few.t DISABLE ROW LEVEL SECURITY';
+		COMMIT;
+		committed := clock_timestamp();
+		WHILE NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'few.t'::regclass) LOOP
+			IF clock_timestamp() > committed + interval '30 s' THEN
+				RAISE EXCEPTION 'open for 30 s';
+			END IF;
+			PERFORM pg_sleep(0.0005);
+		END LOOP;
+		done := clock_timestamp();
+		INSERT INTO latencies VALUES (extract(epoch FROM done - committed) * 1000);
+		COMMIT;
+		PERFORM pg_sleep(pause);
+		COMMIT;
+	END LOOP;
+END $$;
