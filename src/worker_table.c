@@ -166,7 +166,8 @@ own_entry(void)
 
 /*
  * Have a worker look at this database, and at topics there.  Does not raise,
- * and does nothing where there are no workers, and in one.
+ * and does nothing where there are no workers.  In one only a topic counts:
+ * what a function of users has changed there may be another's business.
  */
 static void
 wake_database(uint64 topics)
@@ -175,7 +176,7 @@ wake_database(uint64 topics)
 	uint64		none = 0;
 
 	if (plat_workers == NULL || !plat_shmem_is_preloaded() ||
-		plat_worker_serves || !OidIsValid(MyDatabaseId))
+		(plat_worker_serves && topics == 0) || !OidIsValid(MyDatabaseId))
 		return;
 	entry = own_entry();
 	if (entry == NULL)
@@ -251,7 +252,7 @@ plat_worker_take_topics(void)
 /*
  * Have a worker look at this database at once, and at a topic if it is not
  * NULL, for what other sessions can see already.  Does not raise, and does
- * nothing where there are no workers, and in one.
+ * nothing where there are no workers, and without a topic in one.
  */
 void
 plat_worker_wake_database(const char *topic)
