@@ -14,26 +14,35 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "controller.h"
 #include "sql.h"
+#include "worker.h"
 
 PG_FUNCTION_INFO_V1(plat_controller_reconcile);
 PG_FUNCTION_INFO_V1(plat_controller_drift);
 
-/* Whether this session reconciles; a function that it calls cannot. */
+/*
+ * Whether this session reconciles by hand.  A function that it calls cannot,
+ * nor can one that the worker calls.
+ */
 static bool is_reconciling = false;
 
 /*
  * Read a controller for a pass, in the pass's memory context; NULL if it
- * rests or is gone.
+ * rests or is gone.  It is as it is now: the snapshot of who has waited for the
+ * lock is older.
  */
 static PlatController *
 get_for_pass(PlatPass *pass)
 {
 	MemoryContext caller = MemoryContextSwitchTo(pass->context);
-	PlatController *controller = plat_controller_get(pass->name, true);
+	PlatController *controller;
 
+	PushActiveSnapshot(GetLatestSnapshot());
+	controller = plat_controller_get(pass->name, true);
+	PopActiveSnapshot();
 	MemoryContextSwitchTo(caller);
 	return controller && !controller->is_paused ? controller : NULL;
 }
@@ -321,17 +330,17 @@ reconcile_all(FunctionCallInfo fcinfo, bool is_dry)
  *
  * Does at once what the worker would do in time, whatever has failed before.
  * Waits for another session that is at it.  Raises 22004, 42704, and 55000 for
- * a function of a controller that calls it.
+ * a function of a controller that calls it, and in the worker.
  */
 Datum
 plat_controller_reconcile(PG_FUNCTION_ARGS)
 {
 	plat_refuse_null(fcinfo, 1, "dry_run");
-	if (is_reconciling)
+	if (is_reconciling || plat_worker_is_this())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot reconcile while reconciling"),
-				 errdetail("A function of a controller has called platpat.reconcile().")));
+				 errdetail("A function that platpat calls has called platpat.reconcile().")));
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	is_reconciling = true;
