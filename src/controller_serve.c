@@ -22,6 +22,9 @@
 /* Milliseconds until another look at what another session is at. */
 #define BUSY_MS 1000
 
+/* Milliseconds until a look at what a function of users has changed in here. */
+#define OWN_MS 100
+
 /* A step of the worker, in a transaction of its own. */
 typedef struct Work
 {
@@ -214,6 +217,8 @@ plat_controller_serve(void)
 	until = next_due();
 	if (is_busy)
 		until = Min(until, BUSY_MS);
+	if (plat_worker_has_topics())
+		until = Min(until, OWN_MS);
 	due_at = until == PLAT_SERVE_NEVER ? PG_UINT64_MAX : plat_clock() + (uint64) until * 1000000;
 	return until;
 }

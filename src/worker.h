@@ -21,6 +21,7 @@ extern void plat_worker_wake(const PlatModule *module);
 extern void plat_worker_wake_at_commit(const char *topic);
 extern void plat_worker_wake_database(const char *topic);
 extern uint64 plat_worker_take_topics(void);
+extern bool plat_worker_has_topics(void);
 extern bool plat_worker_has_topic(uint64 topics, const char *topic);
 extern bool plat_worker_begin(void);
 extern void plat_worker_commit(void);

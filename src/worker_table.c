@@ -166,8 +166,10 @@ own_entry(void)
 
 /*
  * Have a worker look at this database, and at topics there.  Does not raise,
- * and does nothing where there are no workers.  In one only a topic counts:
- * what a function of users has changed there may be another's business.
+ * and does nothing where there are no workers.  In one only a topic counts,
+ * because what a function of users has changed there may be another's business;
+ * it is no reason for a round at once, or two such functions would keep each
+ * other busy for ever.
  */
 static void
 wake_database(uint64 topics)
@@ -183,6 +185,8 @@ wake_database(uint64 topics)
 		return;
 	if (topics != 0)
 		(void) pg_atomic_fetch_or_u64(&entry->topics, topics);
+	if (plat_worker_serves)
+		return;
 	if (!pg_atomic_compare_exchange_u64(&entry->wanted, &none, plat_clock()))
 		return;
 	if (pg_atomic_read_u64(&entry->worker) != 0)
@@ -247,6 +251,15 @@ plat_worker_take_topics(void)
 {
 	Assert(plat_worker_serves);
 	return pg_atomic_exchange_u64(&own_entry()->topics, 0);
+}
+
+/*
+ * Whether there are any of those now.
+ */
+bool
+plat_worker_has_topics(void)
+{
+	return pg_atomic_read_u64(&own_entry()->topics) != 0;
 }
 
 /*
