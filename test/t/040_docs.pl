@@ -554,8 +554,9 @@ for my $which (sort keys %language)
 	{
 		my ($name, $arguments, $result, $volatility, $parallel, $leakproof, $public) = split /\t/, $function;
 		$arguments =~ s/::\w+(?: precision)?(?:\[\])?//g;
-		my @out = $arguments =~ /OUT ([^,]+)/g;
-		$arguments =~ s/(?:, )?OUT [^,]+//g;
+		my @out = map { s/ DEFAULT .*//r } $arguments =~ /OUT ([^,]+)/g;
+		$arguments =~ s/\bINOUT //g;
+		$arguments =~ s/(?:, )?\bOUT [^,]+//g;
 		$result = 'TABLE (' . join(', ', @out) . ')' if @out;
 		my $signature = "platpat.$name($arguments) RETURNS $result";
 		my ($paragraph) = $language{$which} =~ /^(.*`\Q$signature\E`.*?)\n\n/ms;
