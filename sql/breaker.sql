@@ -54,6 +54,14 @@ CREATE TRIGGER changed_row AFTER INSERT OR UPDATE OR DELETE ON platpat.breakers
     FOR EACH ROW EXECUTE FUNCTION platpat.table_changed();
 COMMENT ON TRIGGER changed_row ON platpat.breakers IS 'The same for rows that come by logical replication, which fires no statement triggers.';
 ALTER TABLE platpat.breakers ENABLE REPLICA TRIGGER changed_row;
+CREATE TRIGGER wake AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON platpat.breakers
+    EXECUTE FUNCTION platpat.wake_controller('breakers');
+COMMENT ON TRIGGER wake ON platpat.breakers IS 'Controller "breakers" looks at what has changed.';
+ALTER TABLE platpat.breakers ENABLE ALWAYS TRIGGER wake;
+CREATE TRIGGER wake_row AFTER INSERT OR UPDATE OR DELETE ON platpat.breakers
+    FOR EACH ROW EXECUTE FUNCTION platpat.wake_controller('breakers');
+COMMENT ON TRIGGER wake_row ON platpat.breakers IS 'The same for rows that come by logical replication.';
+ALTER TABLE platpat.breakers ENABLE REPLICA TRIGGER wake_row;
 SELECT pg_catalog.pg_extension_config_dump('platpat.breakers', '');
 GRANT SELECT ON platpat.breakers TO PUBLIC;
 
@@ -147,13 +155,25 @@ CREATE FUNCTION platpat.breaker_stats(
     LANGUAGE C VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'plat_breaker_stats';
 COMMENT ON FUNCTION platpat.breaker_stats() IS 'The circuit breakers of this database, for the view. Errors: 55000.';
+CREATE FUNCTION platpat.breaker_orphans(OUT key text, OUT spec jsonb) RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'plat_breaker_orphans';
+COMMENT ON FUNCTION platpat.breaker_orphans() IS
+    'What shared memory has of circuit breakers that are gone, for the view.';
+CREATE FUNCTION platpat.apply_breaker(key text, desired jsonb, actual jsonb) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_breaker_apply';
+COMMENT ON FUNCTION platpat.apply_breaker(text, jsonb, jsonb) IS
+    'Forgets the state of a circuit breaker that is gone, for the controller. Errors: 22004, 22P02.';
 
 REVOKE ALL ON FUNCTION
     platpat.create_breaker(text, int, interval, interval, float8, int, interval, float8, int, int, interval, float8, interval, text[]),
     platpat.alter_breaker(text, int, interval, interval, float8, int, interval, float8, int, int, interval, float8, interval, text[]),
     platpat.drop_breaker(text),
     platpat.force_breaker(text, text),
-    platpat.breaker_stats()
+    platpat.breaker_stats(),
+    platpat.breaker_orphans(),
+    platpat.apply_breaker(text, jsonb, jsonb)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     platpat.allow_call(text),
@@ -163,7 +183,7 @@ GRANT EXECUTE ON FUNCTION
     platpat.breaker_retry_after(text),
     platpat.breaker_call(text, text, text[])
     TO PUBLIC;
-GRANT EXECUTE ON FUNCTION platpat.breaker_stats() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION platpat.breaker_stats(), platpat.breaker_orphans() TO pg_monitor;
 
 CREATE VIEW platpat.stat_breakers AS SELECT * FROM platpat.breaker_stats();
 COMMENT ON VIEW platpat.stat_breakers IS 'The circuit breakers of this database. Errors: 55000.';
@@ -191,3 +211,21 @@ COMMENT ON COLUMN platpat.stat_breakers.longest_recovery IS 'How long the longes
 COMMENT ON COLUMN platpat.stat_breakers.last_failure IS 'When the last failure was recorded.';
 COMMENT ON COLUMN platpat.stat_breakers.last_error IS 'What it failed with, the first 255 bytes.';
 GRANT SELECT ON platpat.stat_breakers TO pg_monitor;
+
+CREATE VIEW platpat.desired_breakers AS
+    SELECT b.breaker AS key, pg_catalog.to_jsonb(b) - 'breaker' AS spec FROM platpat.breakers b;
+COMMENT ON VIEW platpat.desired_breakers IS 'What controller "breakers" wants to be: the definitions.';
+COMMENT ON COLUMN platpat.desired_breakers.key IS 'The breaker.';
+COMMENT ON COLUMN platpat.desired_breakers.spec IS 'Its definition.';
+CREATE VIEW platpat.actual_breakers AS
+    SELECT d.key, d.spec FROM platpat.desired_breakers d
+    UNION ALL
+    SELECT o.key COLLATE "C", o.spec FROM platpat.breaker_orphans() o;
+COMMENT ON VIEW platpat.actual_breakers IS 'What is: the definitions, which every session goes by, and what shared memory has of breakers that are gone.';
+COMMENT ON COLUMN platpat.actual_breakers.key IS 'The breaker, or the id of one that is gone.';
+COMMENT ON COLUMN platpat.actual_breakers.spec IS 'Its definition, or the id.';
+GRANT SELECT ON platpat.desired_breakers, platpat.actual_breakers TO pg_monitor;
+INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
+    VALUES ('breakers', 'platpat.desired_breakers', 'platpat.actual_breakers',
+            'platpat.apply_breaker(text,jsonb,jsonb)', 'enforce', '5 min', true, true);
+INSERT INTO platpat.controller_states (controller) VALUES ('breakers');

@@ -110,12 +110,31 @@ CREATE FUNCTION platpat.bulkhead_places(
     AS 'MODULE_PATHNAME', 'plat_bulkhead_list_places';
 COMMENT ON FUNCTION platpat.bulkhead_places() IS 'Who has or waits for slots in this database, for the view. Errors: 55000.';
 
+CREATE FUNCTION platpat.bulkhead_rules(installed boolean, OUT key text, OUT spec jsonb) RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'plat_bulkhead_rules';
+COMMENT ON FUNCTION platpat.bulkhead_rules(boolean) IS
+    'The rules of the bulkheads of this database, as the table or as shared memory has them, for the views. Errors: 22004.';
+CREATE FUNCTION platpat.bulkhead_orphans(OUT key text, OUT spec jsonb) RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'plat_bulkhead_orphans';
+COMMENT ON FUNCTION platpat.bulkhead_orphans() IS
+    'What shared memory has of bulkheads that are gone and that nobody has a slot of, for the view.';
+CREATE FUNCTION platpat.apply_bulkhead(key text, desired jsonb, actual jsonb) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_bulkhead_apply';
+COMMENT ON FUNCTION platpat.apply_bulkhead(text, jsonb, jsonb) IS
+    'Has a bulkhead go by its definition, or forgets one that is gone, for the controller. Errors: 22004, 22P02, 42704, 55000.';
+
 REVOKE ALL ON FUNCTION
     platpat.create_bulkhead(text, int, int, jsonb, text),
     platpat.alter_bulkhead(text, int, int, jsonb, text),
     platpat.drop_bulkhead(text),
     platpat.bulkhead_stats(),
-    platpat.bulkhead_places()
+    platpat.bulkhead_places(),
+    platpat.bulkhead_rules(boolean),
+    platpat.bulkhead_orphans(),
+    platpat.apply_bulkhead(text, jsonb, jsonb)
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     platpat.acquire_slot(text, interval, text),
@@ -123,7 +142,12 @@ GRANT EXECUTE ON FUNCTION
     platpat.release_slot(text),
     platpat.bulkhead_call(text, text, interval, text, text[])
     TO PUBLIC;
-GRANT EXECUTE ON FUNCTION platpat.bulkhead_stats(), platpat.bulkhead_places() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION
+    platpat.bulkhead_stats(),
+    platpat.bulkhead_places(),
+    platpat.bulkhead_rules(boolean),
+    platpat.bulkhead_orphans()
+    TO pg_monitor;
 
 CREATE VIEW platpat.stat_bulkheads AS SELECT * FROM platpat.bulkhead_stats();
 COMMENT ON VIEW platpat.stat_bulkheads IS 'The bulkheads of this database. Errors: 55000.';
@@ -148,3 +172,21 @@ COMMENT ON COLUMN platpat.bulkhead_holders.since IS 'When it got the slot, or be
 COMMENT ON COLUMN platpat.bulkhead_holders.waiting IS 'Whether it waits.';
 COMMENT ON COLUMN platpat.bulkhead_holders.class IS 'critical, standard or batch.';
 GRANT SELECT ON platpat.stat_bulkheads, platpat.bulkhead_holders TO pg_monitor;
+
+CREATE VIEW platpat.desired_bulkheads AS
+    SELECT r.key COLLATE "C" AS key, r.spec FROM platpat.bulkhead_rules(installed => false) r;
+COMMENT ON VIEW platpat.desired_bulkheads IS 'What controller "bulkheads" wants to be: the rules that the definitions state.';
+COMMENT ON COLUMN platpat.desired_bulkheads.key IS 'The bulkhead.';
+COMMENT ON COLUMN platpat.desired_bulkheads.spec IS 'Its id, and its rules: size, queue, and slots that are reserved.';
+CREATE VIEW platpat.actual_bulkheads AS
+    SELECT r.key COLLATE "C" AS key, r.spec FROM platpat.bulkhead_rules(installed => true) r
+    UNION ALL
+    SELECT o.key COLLATE "C", o.spec FROM platpat.bulkhead_orphans() o;
+COMMENT ON VIEW platpat.actual_bulkheads IS 'What is: the rules by which slots are given, and what shared memory has of bulkheads that are gone.';
+COMMENT ON COLUMN platpat.actual_bulkheads.key IS 'The bulkhead, or the id of one that is gone.';
+COMMENT ON COLUMN platpat.actual_bulkheads.spec IS 'Its id, and its rules; those of the definition if nobody has used it yet.';
+GRANT SELECT ON platpat.desired_bulkheads, platpat.actual_bulkheads TO pg_monitor;
+INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
+    VALUES ('bulkheads', 'platpat.desired_bulkheads', 'platpat.actual_bulkheads',
+            'platpat.apply_bulkhead(text,jsonb,jsonb)', 'enforce', '5 min', true, true);
+INSERT INTO platpat.controller_states (controller) VALUES ('bulkheads');

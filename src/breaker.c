@@ -89,8 +89,9 @@ static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.drop_breaker(text)",
 	"EXECUTE ON FUNCTION platpat.force_breaker(text, text)",
 	"EXECUTE ON FUNCTION platpat.breaker_stats()",
+	"EXECUTE ON FUNCTION platpat.breaker_orphans()",
 	"INSERT, UPDATE, DELETE ON platpat.breakers",
-	"SELECT ON platpat.stat_breakers",
+	"SELECT ON platpat.stat_breakers, platpat.desired_breakers, platpat.actual_breakers",
 	NULL
 };
 

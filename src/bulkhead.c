@@ -25,6 +25,7 @@
 #include "config_table.h"
 #include "sql.h"
 #include "statement.h"
+#include "worker.h"
 
 /* Longest wait for a slot without an end of those who have another. */
 #define BOUNDED_WAIT (5 * PLAT_SECOND)
@@ -78,8 +79,10 @@ static const char *const admin_grants[] = {
 	"EXECUTE ON FUNCTION platpat.drop_bulkhead(text)",
 	"EXECUTE ON FUNCTION platpat.bulkhead_stats()",
 	"EXECUTE ON FUNCTION platpat.bulkhead_places()",
+	"EXECUTE ON FUNCTION platpat.bulkhead_rules(boolean), platpat.bulkhead_orphans()",
 	"INSERT, UPDATE, DELETE ON platpat.bulkheads",
-	"SELECT ON platpat.stat_bulkheads, platpat.bulkhead_holders",
+	"SELECT ON platpat.stat_bulkheads, platpat.bulkhead_holders,"
+	" platpat.desired_bulkheads, platpat.actual_bulkheads",
 	NULL
 };
 
@@ -285,11 +288,13 @@ plat_bulkhead_check_row(PG_FUNCTION_ARGS)
 
 /*
  * AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE trigger: every session reads
- * its bulkheads anew, and those who wait are woken for it at the commit.
+ * its bulkheads anew, and those who wait are woken for it at the commit, as is
+ * the controller.
  */
 Datum
 plat_bulkhead_changed(PG_FUNCTION_ARGS)
 {
 	plat_bulkhead_note_change();
+	plat_worker_wake_at_commit("bulkheads");
 	return plat_config_changed(fcinfo);
 }

@@ -107,6 +107,7 @@ extern void plat_bulkhead_visit(const PlatNamed *definition,
 extern bool plat_bulkhead_get_slot(PlatSlotRequest *request, bool must);
 extern void plat_bulkhead_give_back(PlatSharedBulkhead *shared,
 									PlatClass class, int place);
+extern void plat_bulkhead_install(PlatBulkheadDefinition *definition);
 extern void plat_bulkhead_note_change(void);
 extern void plat_bulkhead_note_rules(const PlatBulkheadDefinition *definition);
 extern void plat_bulkhead_end_subchange(int level, bool is_commit);

@@ -485,6 +485,31 @@ follow(PlatSlotRequest *request)
 }
 
 /*
+ * Make a bulkhead follow its definition without asking for a slot; who can be
+ * let in by then is.  One that nobody has used is left alone.  55000 if this
+ * transaction has changed definitions, which are not for others before it
+ * commits; 42704 if the bulkhead is dropped meanwhile.
+ */
+void
+plat_bulkhead_install(PlatBulkheadDefinition *definition)
+{
+	PlatSlotRequest request = {.id = definition->head.id};
+
+	if (is_changed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("bulkhead \"%s\" cannot follow its definition yet",
+						definition->head.name),
+				 errdetail("This transaction has changed bulkheads."),
+				 errhint("It follows when the transaction commits.")));
+	if (!plat_named_peek(&plat_bulkheads, &definition->head))
+		return;
+	strlcpy(request.name, definition->head.name, sizeof(request.name));
+	request.shared = (PlatSharedBulkhead *) definition->head.entry;
+	(void) follow(&request);
+}
+
+/*
  * While this backend waits: look whether there is another definition, unless
  * somebody has locked the table or its index, whom not to wait for.
  */

@@ -12,7 +12,8 @@
  * the table was born with, so that a thing of the same name that is made
  * after another was dropped begins anew, also on a standby, where nobody sees
  * the DROP but the table.  Nobody gives entries back.  When a new thing finds
- * all in use, it takes that of one that is idle, or of one that is gone.
+ * all in use, it takes that of one that is idle, or of one that is gone; the
+ * kind's controller frees the latter before.
  *
  * The directory's lock guards who has which entry.  It is taken before the
  * lock of an entry, and only at the first use of a thing in a backend.
@@ -31,6 +32,7 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -452,7 +454,17 @@ is_gone(const SharedOwner *owner, HTAB *ids)
 }
 
 /*
- * Take an entry from its owner, if it still has it.
+ * Whether an entry, whose lock is held, can be taken from a thing that is gone.
+ */
+static bool
+can_go(const PlatNamedKind *kind, PlatSharedNamed *entry)
+{
+	return kind->is_droppable || kind->is_idle(entry);
+}
+
+/*
+ * Take an entry from its owner, which is gone, if it still has it and the
+ * entry can go.
  */
 static void
 take_away(PlatNamedKind *kind, const SharedOwner *owner)
@@ -466,11 +478,29 @@ take_away(PlatNamedKind *kind, const SharedOwner *owner)
 		PlatSharedNamed *entry = entry_at(kind, place);
 
 		LWLockAcquire(&entry->lock, LW_EXCLUSIVE);
-		pg_atomic_write_u64(&entry->ticket, 0);
+		if (can_go(kind, entry))
+		{
+			pg_atomic_write_u64(&entry->ticket, 0);
+			kind->directory->owners[place].database = InvalidOid;
+		}
 		LWLockRelease(&entry->lock);
-		kind->directory->owners[place].database = InvalidOid;
 	}
 	LWLockRelease(&kind->directory->lock);
+}
+
+/*
+ * A copy of all owners.
+ */
+static SharedOwner *
+copy_owners(const PlatNamedKind *kind)
+{
+	Size		size = kind->directory->count * sizeof(SharedOwner);
+	SharedOwner *owners = palloc(size);
+
+	LWLockAcquire(&kind->directory->lock, LW_SHARED);
+	memcpy(owners, kind->directory->owners, size);
+	LWLockRelease(&kind->directory->lock);
+	return owners;
 }
 
 /*
@@ -490,10 +520,7 @@ sweep(PlatNamedKind *kind)
 		return;
 	kind->swept_generation = kind->generation;
 	kind->swept_at = plat_clock();
-	owners = palloc(count * sizeof(SharedOwner));
-	LWLockAcquire(&kind->directory->lock, LW_SHARED);
-	memcpy(owners, kind->directory->owners, count * sizeof(SharedOwner));
-	LWLockRelease(&kind->directory->lock);
+	owners = copy_owners(kind);
 	ids = read_ids(kind);
 	for (int i = 0; i < count; i++)
 		if (is_gone(&owners[i], ids))
@@ -593,6 +620,74 @@ plat_named_lock_id(PlatNamedKind *kind, PlatNamed *definition)
 	}
 	LWLockRelease(&kind->directory->lock);
 	return place >= 0;
+}
+
+/*
+ * Whether the entry of a thing that is gone is there and can go.
+ */
+static bool
+is_orphan(PlatNamedKind *kind, const pg_uuid_t *id)
+{
+	PlatNamed	definition = {.id = *id};
+	bool		is_free;
+
+	if (!plat_named_lock_id(kind, &definition))
+		return false;
+	is_free = can_go(kind, definition.entry);
+	LWLockRelease(&definition.entry->lock);
+	return is_free;
+}
+
+/*
+ * Add the entries of this database whose things are gone, and that can go, to
+ * the result of a function (key text, spec jsonb): the key is the id.  None
+ * without shared memory.
+ */
+void
+plat_named_put_orphans(PlatNamedKind *kind, FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	SharedOwner *owners;
+	HTAB	   *ids;
+
+	if (!plat_shmem_attach())
+		return;
+	owners = copy_owners(kind);
+	ids = read_ids(kind);
+	for (int i = 0; i < kind->directory->count; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false, false};
+		char	   *id;
+
+		if (owners[i].database != MyDatabaseId || !is_gone(&owners[i], ids) ||
+			!is_orphan(kind, &owners[i].id))
+			continue;
+		id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&owners[i].id)));
+		values[0] = CStringGetTextDatum(id);
+		values[1] = DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"id\": \"%s\"}", id)));
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	hash_destroy(ids);
+}
+
+/*
+ * Free the entry of an id of this database if the thing is gone and the entry
+ * can go: 22P02 for a text that is no id.
+ */
+void
+plat_named_free_orphan(PlatNamedKind *kind, const char *id)
+{
+	SharedOwner owner = {.database = MyDatabaseId};
+	HTAB	   *ids;
+
+	owner.id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(id)));
+	if (!plat_shmem_attach())
+		return;
+	ids = read_ids(kind);
+	if (is_gone(&owner, ids))
+		take_away(kind, &owner);
+	hash_destroy(ids);
 }
 
 /*

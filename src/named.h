@@ -110,6 +110,9 @@ extern void plat_named_alter(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern void plat_named_drop(PlatNamedKind *kind, FunctionCallInfo fcinfo);
 extern PlatNamed *plat_named_check_row(PlatNamedKind *kind,
 									   FunctionCallInfo fcinfo);
+extern void plat_named_put_orphans(PlatNamedKind *kind,
+								   FunctionCallInfo fcinfo);
+extern void plat_named_free_orphan(PlatNamedKind *kind, const char *id);
 extern bool plat_named_lock_id(PlatNamedKind *kind, PlatNamed *definition);
 extern void plat_named_list(PlatNamedKind *kind,
 							void (*list) (PlatNamed *definition, void *arg),

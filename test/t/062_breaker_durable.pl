@@ -204,10 +204,15 @@ query(q(SELECT platpat.force_breaker('c' || i, 'open') FROM generate_series(1, 1
 query('CREATE DATABASE gone');
 $node->safe_psql('gone', q(CREATE EXTENSION platpat; SELECT platpat.create_breaker('g')));
 refused_as($node, 'postgres', q(SELECT platpat.allow_call('g')), '54000', 'those of another database do not, ', dbname => 'gone');
+query(q(SELECT platpat.alter_controller('breakers', paused => true)));
 query(q(SELECT platpat.drop_breaker('c1')));
 query(q(SELECT platpat.create_breaker('d'), platpat.record_failure('d')));
 query(q(SELECT platpat.drop_breaker('c2')));
 refused_as($node, 'postgres', q(SELECT platpat.allow_call('g')), '54000', 'not even dropped ones', dbname => 'gone');
+query(q(SELECT platpat.alter_controller('breakers', paused => false)));
+is(query(q(SELECT platpat.wait_ready('breakers', '1 min'))), 't', 'the controller sweeps');
+is($node->safe_psql('gone', q(SELECT platpat.allow_call('g'))), 't', 'so those give way');
+query(q(SELECT platpat.alter_controller('breakers', paused => true)));
 query(q(SELECT platpat.create_breaker('e')));
 query(q(SELECT platpat.allow_call('e')));
 is($node->safe_psql('gone', q(SELECT platpat.allow_call('g'))), 't', 'until somebody has swept there, for an idle one');
