@@ -31,7 +31,7 @@ CREATE TABLE platpat.events (
     metadata jsonb,
     created_at timestamptz NOT NULL
 ) PARTITION BY RANGE (created_at);
-COMMENT ON TABLE platpat.events IS 'The event log. append_event() adds to it, nothing changes it, maintain_events() drops partitions.';
+COMMENT ON TABLE platpat.events IS 'The event log. append_event() adds to it, nothing changes it, controller "event_partitions" and maintain_events() drop partitions.';
 COMMENT ON COLUMN platpat.events.position IS 'Where it stands in the log; numbers may be missing.';
 COMMENT ON COLUMN platpat.events.id IS 'Unique, for receivers that recognise what they have seen.';
 COMMENT ON COLUMN platpat.events.aggregatetype IS 'The kind of thing that it happened to: order.';
@@ -158,7 +158,7 @@ CREATE TABLE platpat.event_drops (
     last_position bigint NOT NULL,
     dropped_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
-COMMENT ON TABLE platpat.event_drops IS 'Partitions of the log that maintain_events() has dropped: what a rebuilt projection would lack.';
+COMMENT ON TABLE platpat.event_drops IS 'Partitions of the log that were dropped: what a rebuilt projection would lack.';
 COMMENT ON COLUMN platpat.event_drops.partition IS 'The partition.';
 COMMENT ON COLUMN platpat.event_drops.last_position IS 'The last position in it.';
 COMMENT ON COLUMN platpat.event_drops.dropped_at IS 'When it was dropped.';
@@ -270,6 +270,17 @@ CREATE FUNCTION platpat.maintain_events(OUT object text, OUT action text)
     AS 'MODULE_PATHNAME', 'plat_event_maintain';
 COMMENT ON FUNCTION platpat.maintain_events() IS
     'Makes partitions ahead, drops those that are over, and forgets old answers to commands; one row per action.';
+CREATE FUNCTION platpat.list_event_partitions(desired boolean, OUT key text, OUT spec jsonb)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_event_partitions';
+COMMENT ON FUNCTION platpat.list_event_partitions(boolean) IS
+    'The partitions of the log that there should be, or those that there are, for the views. Errors: 22004.';
+CREATE FUNCTION platpat.apply_event_partition(key text, desired jsonb, actual jsonb) RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'plat_event_apply_partition';
+COMMENT ON FUNCTION platpat.apply_event_partition(text, jsonb, jsonb) IS
+    'Makes or drops a partition of the log, for the controller. Errors: 22004, 2BP01, 55P03.';
 CREATE FUNCTION platpat.fetch_events(
     consumer text, max_events int DEFAULT 100)
     RETURNS SETOF platpat.events
@@ -392,6 +403,8 @@ REVOKE ALL ON FUNCTION
     platpat.append_event(text, bigint, text, jsonb, bigint, jsonb),
     platpat.event_watermark(),
     platpat.maintain_events(),
+    platpat.list_event_partitions(boolean),
+    platpat.apply_event_partition(text, jsonb, jsonb),
     platpat.fetch_events(text, int),
     platpat.ack_events(text, bigint),
     platpat.drop_consumer(text),
@@ -411,6 +424,7 @@ GRANT EXECUTE ON FUNCTION
     platpat.wait_for_projection(text, bigint, interval),
     platpat.execute_command(text, jsonb, text)
     TO PUBLIC;
+GRANT EXECUTE ON FUNCTION platpat.list_event_partitions(boolean) TO pg_monitor;
 
 -- Whoever writes the log keeps readers from going past what it may still draw.
 CREATE VIEW platpat.event_writers AS
@@ -479,3 +493,19 @@ COMMENT ON COLUMN platpat.stat_consumers.position IS 'Everything up to here is a
 COMMENT ON COLUMN platpat.stat_consumers.lag IS 'Positions that it is behind.';
 COMMENT ON COLUMN platpat.stat_consumers.acked_at IS 'When it acknowledged last.';
 GRANT SELECT ON platpat.event_writers, platpat.stat_projections, platpat.stat_consumers TO pg_monitor;
+
+CREATE VIEW platpat.desired_event_partitions AS
+    SELECT p.key COLLATE "C" AS key, p.spec FROM platpat.list_event_partitions(desired => true) p;
+COMMENT ON VIEW platpat.desired_event_partitions IS 'What controller "event_partitions" wants to be: the partitions of the log that retention or a reader keeps, and those that are made ahead.';
+COMMENT ON COLUMN platpat.desired_event_partitions.key IS 'The partition.';
+COMMENT ON COLUMN platpat.desired_event_partitions.spec IS 'The time that it spans: from, and before to.';
+CREATE VIEW platpat.actual_event_partitions AS
+    SELECT p.key COLLATE "C" AS key, p.spec FROM platpat.list_event_partitions(desired => false) p;
+COMMENT ON VIEW platpat.actual_event_partitions IS 'What is: the partitions of the log.';
+COMMENT ON COLUMN platpat.actual_event_partitions.key IS 'The partition.';
+COMMENT ON COLUMN platpat.actual_event_partitions.spec IS 'The time that it spans: from, and before to.';
+GRANT SELECT ON platpat.desired_event_partitions, platpat.actual_event_partitions TO pg_monitor;
+INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
+    VALUES ('event_partitions', 'platpat.desired_event_partitions', 'platpat.actual_event_partitions',
+            'platpat.apply_event_partition(text,jsonb,jsonb)', 'enforce', '1 hour', true, true);
+INSERT INTO platpat.controller_states (controller) VALUES ('event_partitions');

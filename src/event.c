@@ -95,12 +95,14 @@ static const char *const admin_grants[] = {
 	"SELECT ON platpat.events, platpat.event_streams, platpat.projections,"
 	" platpat.projection_positions, platpat.dead_events,"
 	" platpat.event_consumers, platpat.event_drops, platpat.event_writers,"
-	" platpat.stat_projections, platpat.stat_consumers",
+	" platpat.stat_projections, platpat.stat_consumers,"
+	" platpat.desired_event_partitions, platpat.actual_event_partitions",
 	"EXECUTE ON FUNCTION"
 	" platpat.append_event(text, text, text, jsonb, bigint, jsonb),"
 	" platpat.append_event(text, uuid, text, jsonb, bigint, jsonb),"
 	" platpat.append_event(text, bigint, text, jsonb, bigint, jsonb),"
 	" platpat.event_watermark(), platpat.maintain_events(),"
+	" platpat.list_event_partitions(boolean),"
 	" platpat.fetch_events(text, int), platpat.ack_events(text, bigint),"
 	" platpat.drop_consumer(text)",
 	"EXECUTE ON FUNCTION"

@@ -32,6 +32,21 @@ typedef enum PlatWidth
 	PLAT_WIDTH_YEAR
 } PlatWidth;
 
+/* The time that a partition spans: from start on, before end. */
+typedef struct PlatSpan
+{
+	TimestampTz start;
+	TimestampTz end;
+} PlatSpan;
+
+/* A partition of the log, or one that is to be made. */
+typedef struct PlatPartition
+{
+	char	   *name;
+	PlatSpan	span;
+	bool		is_planned;
+} PlatPartition;
+
 /* A projection, as its row says. */
 typedef struct PlatProjection
 {
@@ -81,7 +96,12 @@ extern int	plat_event_retention;
 extern bool plat_event_log_is_whole(Oid log);
 extern bool plat_event_knows_partitions(Oid log);
 extern void plat_event_need_partition(Oid log, TimestampTz when);
-extern void plat_event_maintain_log(FunctionCallInfo fcinfo);
+extern List *plat_event_list_partitions(Oid log);
+extern List *plat_event_desired_partitions(Oid log);
+extern char *plat_event_make_partition(Oid log,
+									   const PlatPartition *partition);
+extern ErrorData *plat_event_drop_partition(const char *name, bool *is_kept);
+extern uint64 plat_event_forget_answers(void);
 
 /* event_read.c */
 extern int64 plat_event_last(void);

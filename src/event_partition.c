@@ -13,7 +13,6 @@
 
 #include "access/relation.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -28,9 +27,9 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "attempt.h"
 #include "compat.h"
 #include "event.h"
 #include "sql.h"
@@ -49,13 +48,6 @@ int			plat_event_partition_width;
 int			plat_event_retention;
 
 PG_FUNCTION_INFO_V1(plat_event_maintain);
-
-/* The time that a partition spans: from start on, before end. */
-typedef struct Span
-{
-	TimestampTz start;
-	TimestampTz end;
-} Span;
 
 /*
  * Whether a bound is at or before a moment. Bounds without an end are for
@@ -87,7 +79,7 @@ moment_of(PartitionBoundInfo bounds, int i)
  * below bound i.
  */
 static bool
-find_span(Oid log, TimestampTz when, Span *gap)
+find_span(Oid log, TimestampTz when, PlatSpan *gap)
 {
 	Relation	rel = table_open(log, NoLock);
 	PartitionDesc desc = RelationGetPartitionDesc(rel, false);
@@ -113,10 +105,10 @@ find_span(Oid log, TimestampTz when, Span *gap)
 
 /*
  * The time that a new partition for a moment is to span, within a gap, and
- * its name.  SPI is connected.
+ * what it is to be called.  SPI is connected.
  */
 static char *
-plan_span(TimestampTz when, Span *span)
+plan_span(TimestampTz when, PlatSpan *span)
 {
 	static const char *const widths[] = {"day", "week", "month", "year"};
 	const char *width = widths[plat_event_partition_width];
@@ -128,11 +120,7 @@ plan_span(TimestampTz when, Span *span)
 	values[1] = CStringGetTextDatum(width);
 	values[2] = TimestampTzGetDatum(span->start);
 	values[3] = TimestampTzGetDatum(span->end);
-	/* A partition that was detached may have kept its name. */
-	(void) plat_sql_query("SELECT b.start, b.finish, n.name || CASE WHEN"
-						  "  to_regclass('platpat.' || n.name) IS NULL THEN '' ELSE"
-						  "  to_char(clock_timestamp() AT TIME ZONE 'UTC', '_YYYYMMDDHH24MISSUS') END"
-						  " FROM (SELECT date_trunc($2, $1, 'UTC') AS start) c,"
+	(void) plat_sql_query("SELECT b.start, b.finish, n.name FROM (SELECT date_trunc($2, $1, 'UTC') AS start) c,"
 						  " LATERAL (SELECT greatest(c.start, $3) AS start,"
 						  "  least((c.start AT TIME ZONE 'UTC' + ('1 ' || $2)::interval) AT TIME ZONE 'UTC', $4) AS finish) b,"
 						  " LATERAL (SELECT 'events_p' || to_char(b.start AT TIME ZONE 'UTC', 'YYYYMMDD') ||"
@@ -143,6 +131,22 @@ plan_span(TimestampTz when, Span *span)
 	span->end = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
 												  SPI_tuptable->tupdesc, 2, &isnull));
 	return plat_sql_value(0, 3);
+}
+
+/*
+ * The name, or one like it if it is taken: a partition that was detached may
+ * have kept its own.
+ */
+static char *
+free_name(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	(void) plat_sql_query("SELECT $1 || CASE WHEN to_regclass('platpat.' || $1) IS NULL THEN '' ELSE"
+						  "  to_char(clock_timestamp() AT TIME ZONE 'UTC', '_YYYYMMDDHH24MISSUS') END",
+						  1, types, values, NULL);
+	return plat_sql_value(0, 1);
 }
 
 /*
@@ -166,7 +170,7 @@ literal(TimestampTz when)
  * happens to make it.
  */
 static void
-make_partition(const char *name, const Span *span)
+make_partition(const char *name, const PlatSpan *span)
 {
 	const char *table = psprintf("platpat.%s", quote_identifier(name));
 	int			level = NewGUCNestLevel();
@@ -240,7 +244,7 @@ plat_event_knows_partitions(Oid log)
 static char *
 ensure_partition(Oid log, TimestampTz when)
 {
-	Span		span;
+	PlatSpan	span;
 	char	   *name;
 
 	if (find_span(log, when, &span))
@@ -249,9 +253,9 @@ ensure_partition(Oid log, TimestampTz when)
 	LockDatabaseObject(RelationRelationId, log, MAKER, AccessExclusiveLock);
 	if (find_span(log, when, &span))
 		return NULL;
-	name = plan_span(when, &span);
+	name = free_name(plan_span(when, &span));
 	make_partition(name, &span);
-	plat_worker_wake_at_commit(NULL);
+	plat_worker_wake_at_commit("event_partitions");
 	return name;
 }
 
@@ -267,48 +271,82 @@ plat_event_need_partition(Oid log, TimestampTz when)
 }
 
 /*
- * Add a row to the result of maintain_events(), unless nobody wants one.
+ * The partitions that there are, as PlatPartition, in the order of their times.
+ * One in another schema is not ours.  The log is locked.
  */
-static void
-put_action(FunctionCallInfo fcinfo, const char *object, const char *action)
+List *
+plat_event_list_partitions(Oid log)
 {
-	ReturnSetInfo *result;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	Relation	rel = table_open(log, NoLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, false);
+	PartitionBoundInfo bounds = desc->boundinfo;
+	Oid			schema = RelationGetNamespace(rel);
+	List	   *partitions = NIL;
 
-	if (fcinfo == NULL)
-		return;
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	values[0] = CStringGetTextDatum(object);
-	values[1] = CStringGetTextDatum(action);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	for (int i = 0; desc->nparts > 0 && i < bounds->ndatums; i++)
+	{
+		Oid			oid = bounds->indexes[i] < 0 ? InvalidOid : desc->oids[bounds->indexes[i]];
+		PlatPartition *partition;
+
+		if (get_rel_namespace(oid) != schema)
+			continue;
+		partition = palloc0(sizeof(PlatPartition));
+		partition->name = get_rel_name(oid);
+		partition->span.start = i > 0 ? moment_of(bounds, i - 1) : DT_NOBEGIN;
+		partition->span.end = moment_of(bounds, i);
+		if (partition->name)
+			partitions = lappend(partitions, partition);
+	}
+	table_close(rel, NoLock);
+	return partitions;
 }
 
 /*
- * Make partitions ahead of time, so that no append has to.  The worker leaves a
- * log without events alone: it may be one whose partitions a restore is about
- * to bring.
+ * The partitions that have to be made ahead of time, so that no append has to.
+ * SPI is connected, and the log is locked.
  */
-static void
-make_ahead(Oid log, FunctionCallInfo fcinfo)
+static List *
+plan_ahead(Oid log)
 {
 	TimestampTz when = GetCurrentTimestamp();
-	Span		span;
+	List	   *partitions = NIL;
 
-	if (fcinfo == NULL &&
-		plat_sql_query("SELECT FROM platpat.events LIMIT 1", 0, NULL, NULL, NULL) == 0)
-		return;
-	for (int i = 0; i < AHEAD; i++)
+	for (int i = 0; i < AHEAD && when != DT_NOEND; i++)
 	{
-		char	   *name = ensure_partition(log, when);
+		PlatPartition *partition = palloc0(sizeof(PlatPartition));
 
-		if (name)
-			put_action(fcinfo, name, "create partition");
+		partition->is_planned = !find_span(log, when, &partition->span);
+		if (partition->is_planned)
+		{
+			partition->name = plan_span(when, &partition->span);
+			partitions = lappend(partitions, partition);
+		}
 		/* Where it ends, the next one begins. */
-		if (!find_span(log, when, &span) || span.end == DT_NOEND)
-			return;
-		when = span.end;
+		when = partition->span.end;
 	}
+	return partitions;
+}
+
+/*
+ * Make a partition that was planned; returns what it is called, or NULL if
+ * somebody has made it meanwhile.  SPI is connected, and the user is the owner
+ * of the log.
+ */
+char *
+plat_event_make_partition(Oid log, const PlatPartition *partition)
+{
+	return ensure_partition(log, partition->span.start);
+}
+
+/*
+ * Whether a partition is older than events are kept.
+ */
+static bool
+is_over(const PlatPartition *partition)
+{
+	return plat_event_retention >= 0 &&
+		partition->span.end <= GetCurrentTimestamp() -
+		plat_event_retention * USECS_PER_MINUTE;
 }
 
 /*
@@ -333,67 +371,140 @@ is_unread(const char *name)
 }
 
 /*
- * Drop a partition, and note that; false if it cannot be after all, because a
+ * The partitions that there should be, those among them that are to be made
+ * marked as planned.
+ *
+ * Those that there are stay while retention or a reader keeps them, all of them
+ * while a restore fills the log.  For a log without events none is made: it may
+ * be one whose partitions a restore is about to bring.  SPI is connected, the
+ * user is the owner of the log, and the log is locked.
+ */
+List *
+plat_event_desired_partitions(Oid log)
+{
+	List	   *present = plat_event_list_partitions(log);
+	List	   *desired = NIL;
+	ListCell   *cell;
+
+	if (!plat_event_log_is_whole(log))
+		return present;
+	foreach(cell, present)
+	{
+		PlatPartition *partition = lfirst(cell);
+
+		if (!is_over(partition) || is_unread(partition->name))
+			desired = lappend(desired, partition);
+	}
+	if (plat_sql_query("SELECT FROM platpat.events LIMIT 1", 0, NULL, NULL, NULL) > 0)
+		desired = list_concat(desired, plan_ahead(log));
+	return desired;
+}
+
+/* A partition that is dropped, for plat_attempt(). */
+typedef struct Dropping
+{
+	const char *name;
+	bool		is_kept;
+} Dropping;
+
+/*
+ * Drop a partition, and note that, unless it cannot be after all, because a
  * transaction has committed events that it had appended long ago.
  */
-static bool
-drop_partition(const char *name)
+static void
+drop_partition(Dropping *dropping)
 {
-	const char *table = psprintf("platpat.%s", quote_identifier(name));
+	const char *table = psprintf("platpat.%s", quote_identifier(dropping->name));
 
 	plat_sql_run("LOCK TABLE ONLY platpat.events IN ACCESS EXCLUSIVE MODE");
-	if (is_unread(name))
-		return false;
+	dropping->is_kept = is_unread(dropping->name);
+	if (dropping->is_kept)
+		return;
 	(void) plat_sql_query(psprintf("INSERT INTO platpat.event_drops"
 								   " SELECT %s, coalesce(max(position), 0) FROM %s",
-								   quote_literal_cstr(name), table),
+								   quote_literal_cstr(dropping->name), table),
 						  0, NULL, NULL, NULL);
 	plat_sql_run(psprintf("DROP TABLE %s", table));
-	return true;
 }
 
 /*
- * Drop a partition, or give up at once if somebody uses the log, because
- * appending would have to wait behind us.  Returns what has become of it.
+ * The same, but give up at once if somebody uses the log, because appending
+ * would have to wait behind us.
+ */
+static void
+drop_at_once(void *arg)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	drop_partition(arg);
+	AtEOXact_GUC(false, level);
+}
+
+/*
+ * Drop a partition that is over, unless that needs somebody to be waited for:
+ * then the result is an error with 55P03, and NULL without one.  *is_kept is
+ * whether it was left for readers.  SPI is connected, and the user is the
+ * owner of the log.
+ */
+ErrorData *
+plat_event_drop_partition(const char *name, bool *is_kept)
+{
+	Dropping	dropping = {.name = name};
+	ErrorData  *error = plat_attempt(drop_at_once, &dropping);
+
+	plat_heed_cancel(error);
+	*is_kept = dropping.is_kept;
+	return error;
+}
+
+/*
+ * Add a row to the result of maintain_events().
+ */
+static void
+put_action(FunctionCallInfo fcinfo, const char *object, const char *action)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	values[0] = CStringGetTextDatum(object);
+	values[1] = CStringGetTextDatum(action);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * Make partitions ahead of time, also for a log without events.
+ */
+static void
+make_ahead(Oid log, FunctionCallInfo fcinfo)
+{
+	ListCell   *cell;
+
+	foreach(cell, plan_ahead(log))
+	{
+		char	   *name = plat_event_make_partition(log, lfirst(cell));
+
+		if (name)
+			put_action(fcinfo, name, "create partition");
+	}
+}
+
+/*
+ * Drop a partition; returns what has become of it.
  */
 static const char *
 try_drop(const char *name)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	const char *volatile result = "drop partition";
-	int			level;
+	bool		is_kept;
+	ErrorData  *error = plat_event_drop_partition(name, &is_kept);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		level = NewGUCNestLevel();
-		(void) set_config_option("lock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		if (!drop_partition(name))
-			result = "keep for readers";
-		AtEOXact_GUC(false, level);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		result = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
-			"in use, left for later" :
-			psprintf("cannot be dropped: %s", error->message);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return result;
+	if (error == NULL)
+		return is_kept ? "keep for readers" : "drop partition";
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+		"in use, left for later" :
+		psprintf("cannot be dropped: %s", error->message);
 }
 
 /*
@@ -401,72 +512,58 @@ try_drop(const char *name)
  * every projection and consumer has seen all events.
  */
 static void
-drop_old(FunctionCallInfo fcinfo)
+drop_old(Oid log, FunctionCallInfo fcinfo)
 {
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(plat_event_retention)};
-	uint64		rows;
-	char	  **names;
+	ListCell   *cell;
 
-	if (plat_event_retention < 0)
-		return;
-	rows = plat_sql_query("SELECT c.relname FROM pg_inherits i"
-						  " JOIN pg_class c ON c.oid = i.inhrelid,"
-						  " LATERAL (SELECT substring(pg_get_expr(c.relpartbound, c.oid)"
-						  "  FROM ' TO [(]''(.*)''[)]$')::timestamptz AS finish) b"
-						  " WHERE i.inhparent = 'platpat.events'::regclass"
-						  " AND b.finish <= now() - $1 * interval '1 minute'"
-						  " ORDER BY b.finish",
-						  1, types, values, NULL);
-	names = palloc(sizeof(char *) * Max(rows, 1));
-	for (uint64 i = 0; i < rows; i++)
-		names[i] = plat_sql_value(i, 1);
-	for (uint64 i = 0; i < rows; i++)
+	foreach(cell, plat_event_list_partitions(log))
 	{
-		if (is_unread(names[i]))
-			put_action(fcinfo, names[i], "keep for readers");
-		else
-			put_action(fcinfo, names[i], try_drop(names[i]));
+		PlatPartition *partition = lfirst(cell);
+
+		if (is_over(partition))
+			put_action(fcinfo, partition->name, is_unread(partition->name) ?
+					   "keep for readers" : try_drop(partition->name));
 	}
 }
 
 /*
- * Do what maintain_events() does; fcinfo is NULL if nobody wants rows.
+ * Forget the answers to commands that are older than a day; returns how many
+ * there were.  SPI is connected.
  */
-void
-plat_event_maintain_log(FunctionCallInfo fcinfo)
+uint64
+plat_event_forget_answers(void)
 {
-	Oid			log = plat_our_table("events");
-	Oid			user;
-	int			context;
-
-	SPI_connect();
-	user = plat_sql_become_owner(log, &context);
-	/* Partition bounds are read as text. */
-	LockRelationOid(log, AccessShareLock);
-	if (plat_event_log_is_whole(log))
-	{
-		make_ahead(log, fcinfo);
-		drop_old(fcinfo);
-	}
-	if (plat_sql_query("DELETE FROM platpat.command_results"
-					   " WHERE created_at < now() - interval '24 hours'",
-					   0, NULL, NULL, NULL) > 0)
-		put_action(fcinfo, "command_results", "forget answers");
-	SetUserIdAndSecContext(user, context);
-	SPI_finish();
+	return plat_sql_as_owner("command_results",
+							 "DELETE FROM platpat.command_results"
+							 " WHERE created_at < now() - interval '24 hours'",
+							 0, NULL, NULL, NULL);
 }
 
 /*
  * platpat.maintain_events() returns table (object text, action text):
  * VOLATILE, for administrators.
  *
- * The worker calls it; without one call it every day.
+ * What the worker does by itself; without one call it every day.
  */
 Datum
 plat_event_maintain(PG_FUNCTION_ARGS)
 {
+	Oid			log = plat_our_table("events");
+	Oid			user;
+	int			context;
+
 	InitMaterializedSRF(fcinfo, 0);
-	plat_event_maintain_log(fcinfo);
+	SPI_connect();
+	user = plat_sql_become_owner(log, &context);
+	LockRelationOid(log, AccessShareLock);
+	if (plat_event_log_is_whole(log))
+	{
+		make_ahead(log, fcinfo);
+		drop_old(log, fcinfo);
+	}
+	SetUserIdAndSecContext(user, context);
+	if (plat_event_forget_answers() > 0)
+		put_action(fcinfo, "command_results", "forget answers");
+	SPI_finish();
 	return (Datum) 0;
 }

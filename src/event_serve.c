@@ -1,11 +1,12 @@
 /*
  * event_serve.c
- *		What the worker of a database does for events: run projections, and look
- *		after the log.
+ *		What the worker of a database does for events: run projections, and
+ *		forget old answers to commands.
  *
  * Each projection has transactions of its own, and what fails in one, or in
- * the maintenance of the log, is noted and does not keep the others from
- * theirs.  Nothing here is shared.
+ * the maintenance, is noted and does not keep the others from theirs.  The
+ * partitions of the log are the controller's; see event_controller.c.  Nothing
+ * here is shared.
  */
 #include "postgres.h"
 
@@ -27,7 +28,7 @@
 /* Milliseconds between two looks at a log that is being restored. */
 #define RESTORE_MS 10000
 
-/* Nanoseconds between two maintenances of a log that is in use. */
+/* Nanoseconds between two maintenances. */
 #define MAINTENANCE (3600 * PLAT_SECOND)
 
 /* What a round has come to. */
@@ -96,8 +97,38 @@ try_batch(const char *name, Round *round)
 }
 
 /*
- * Look after the log in a transaction of its own.  An error is for the log of
- * the server: nobody waits for this, and it is done again in an hour.
+ * Wake the controller of the log's partitions if it sleeps although there are
+ * some: a restore makes them, and a prepared transaction, and neither wakes it.
+ */
+static void
+wake_controller(void)
+{
+	if (plat_sql_as_owner("events",
+						  "SELECT FROM platpat.controller_states"
+						  " WHERE controller = 'event_partitions' AND next_reconcile IS NULL"
+						  " AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'platpat.events'::regclass)",
+						  0, NULL, NULL, NULL) > 0)
+		plat_worker_wake_database("event_partitions");
+}
+
+/*
+ * What is to be done from time to time.
+ */
+static void
+maintain(void)
+{
+	if (!plat_worker_begin())
+		return;
+	SPI_connect();
+	(void) plat_event_forget_answers();
+	wake_controller();
+	SPI_finish();
+	plat_worker_commit();
+}
+
+/*
+ * The same, but an error is for the log of the server: nobody waits for this,
+ * and it is done again in an hour.
  */
 static void
 try_maintenance(void)
@@ -106,11 +137,7 @@ try_maintenance(void)
 
 	PG_TRY();
 	{
-		if (plat_worker_begin())
-		{
-			plat_event_maintain_log(NULL);
-			plat_worker_commit();
-		}
+		maintain();
 	}
 	PG_CATCH();
 	{
@@ -147,8 +174,8 @@ look_around(long *until)
 }
 
 /*
- * The milliseconds until a projection that has failed is due, or the log is
- * to be looked after again.
+ * The milliseconds until a projection that has failed is due, or there may be
+ * answers to forget.
  */
 static long
 next_due(void)
@@ -163,7 +190,7 @@ next_due(void)
 							 "SELECT least((SELECT extract(epoch FROM min(next_attempt)"
 							 "   - clock_timestamp()) * 1000 FROM platpat.projection_positions"
 							 "  WHERE next_attempt > clock_timestamp()),"
-							 " (SELECT 3600000 FROM platpat.events LIMIT 1))::bigint",
+							 " (SELECT 3600000 FROM platpat.command_results LIMIT 1))::bigint",
 							 0, NULL, NULL, NULL);
 	text = plat_sql_value(0, 1);
 	if (text)
@@ -174,7 +201,7 @@ next_due(void)
 }
 
 /*
- * The module's part of the worker of a database: projections first, the log
+ * The module's part of the worker of a database: projections first, the rest
  * when there is nothing else to do, though perhaps to wait for.  Returns the
  * milliseconds until the next call.
  */

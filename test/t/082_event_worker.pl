@@ -54,6 +54,7 @@ is(reached($_, $last), 't', "$_ comes through a long log") for 'a', 'b', 'rare';
 is($sql->('SELECT count(*) FROM platpat.stat_projections WHERE failures > 0'), '0', 'without a failure');
 
 # Upkeep that fails is told, and nothing else comes of it.
+is($sql->(q{SELECT platpat.wait_ready('event_partitions', '1 min')}), 't', 'the partitions are as they shall be');
 $sql->(q{
 	ALTER DATABASE postgres SET platpat.event_retention = '1d';
 	DO $$ BEGIN
@@ -64,13 +65,26 @@ $sql->(q{
 	CREATE VIEW needs AS SELECT position FROM platpat.events_old;});
 like($sql->(q{SELECT action FROM platpat.maintain_events() WHERE object = 'events_old'}),
 	qr/^cannot be dropped: cannot drop table platpat.events_old because other objects depend on it/, 'a partition that something needs stays');
+$sql->(q{SELECT platpat.wake_controller('event_partitions')});
+ok($node->poll_query_until('postgres', q{SELECT status = 'Failed' AND error = 'events_old: cannot drop table platpat.events_old because other objects depend on it'
+	FROM platpat.controller_status WHERE controller = 'event_partitions'}), 'the controller says so');
 my $offset = -s $node->logfile;
 my $third = append();
 is(reached($_, $third), 't', "$_ goes on") for 'a', 'b';
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'platpat worker'}), 'the worker is done');
 unlike(slurp_file($node->logfile, $offset), qr/exited with exit code [1-9]/, 'and has not failed');
 $sql->('DROP VIEW needs');
-is($sql->(q{SELECT action FROM platpat.maintain_events() WHERE object = 'events_old'}), 'drop partition', 'when nothing needs it it goes');
+is($sql->(q{SELECT platpat.wait_ready('event_partitions', '1 min')}), 't', 'when nothing needs it');
+is($sql->(q{SELECT to_regclass('platpat.events_old') IS NULL}), 't', 'it goes');
+
+# Partitions that nobody has told of, as those of a restore, are found by the
+# next worker.
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'platpat worker'}), 'the worker is done again');
+$sql->(q{UPDATE platpat.controller_states SET next_reconcile = NULL, last_reconciled = NULL WHERE controller = 'event_partitions'});
+append();
+ok($node->poll_query_until('postgres', q{SELECT last_reconciled IS NOT NULL AND next_reconcile IS NOT NULL
+	FROM platpat.controller_states WHERE controller = 'event_partitions'}), 'and the controller wakes');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'platpat worker'}), 'and rests');
 
 # Nothing to do, nobody there.
 is(count_workers(), '0', 'an idle database has no worker');
