@@ -135,7 +135,7 @@ extern void plat_controller_judge(const char *name);
 extern PlatTurn plat_controller_begin_pass(PlatPass *pass);
 extern bool plat_controller_run_one(PlatPass *pass,
 									PlatDifference *difference);
-extern void plat_controller_end_pass(PlatPass *pass);
+extern bool plat_controller_end_pass(PlatPass *pass);
 
 /* controller_serve.c */
 extern long plat_controller_serve(void);

@@ -224,19 +224,20 @@ plat_controller_run_one(PlatPass *pass, PlatDifference *difference)
 
 /*
  * End a pass: compare again if something was done, and write down what is left.
- * SPI is connected.
+ * False if another session is at it by now, or the controller is another.  SPI
+ * is connected.
  */
-void
+bool
 plat_controller_end_pass(PlatPass *pass)
 {
 	PlatComparison left = pass->comparison;
 
 	if (plat_controller_lock(pass->name, pass->by_hand) != PLAT_TURN_OURS ||
 		!is_same(pass))
-		return;
-	if (pass->due != NIL && !compare(pass, &left))
-		return;
-	plat_controller_note_pass(pass, &left);
+		return false;
+	if (pass->due == NIL || compare(pass, &left))
+		plat_controller_note_pass(pass, &left);
+	return true;
 }
 
 /*
@@ -256,7 +257,7 @@ reconcile(FunctionCallInfo fcinfo, char *name)
 		if (!plat_controller_run_one(&pass, lfirst(cell)))
 			return;
 	}
-	plat_controller_end_pass(&pass);
+	(void) plat_controller_end_pass(&pass);
 }
 
 /*

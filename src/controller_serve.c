@@ -43,13 +43,14 @@ static void
 run_one(Work *work)
 {
 	if (!plat_controller_run_one(work->pass, work->difference))
-		work->turn = PLAT_TURN_NONE;
+		work->turn = PLAT_TURN_BUSY;
 }
 
 static void
 end_pass(Work *work)
 {
-	plat_controller_end_pass(work->pass);
+	if (!plat_controller_end_pass(work->pass))
+		work->turn = PLAT_TURN_BUSY;
 }
 
 /*
@@ -68,7 +69,8 @@ run_step(void (*step) (Work *work), Work *work)
 }
 
 /*
- * Note that a controller has come to an error of ours, or of the moment.
+ * Note that a controller has come to an error of ours, or of the moment.  Who
+ * works at it by now comes to its own result.
  */
 static void
 note_failure(const char *name, const ErrorData *error)
@@ -76,7 +78,8 @@ note_failure(const char *name, const ErrorData *error)
 	if (!plat_worker_begin())
 		return;
 	SPI_connect();
-	plat_controller_note_failure(name, error);
+	if (plat_controller_lock(name, false) == PLAT_TURN_OURS)
+		plat_controller_note_failure(name, error);
 	SPI_finish();
 	plat_worker_commit();
 }
@@ -109,7 +112,8 @@ try_step(void (*step) (Work *work), Work *work)
 }
 
 /*
- * Reconcile a controller; false if another session is at it.
+ * Reconcile a controller; false if another session is at it, or has changed
+ * it meanwhile.
  */
 static bool
 reconcile(char *name)
@@ -213,12 +217,17 @@ plat_controller_serve(void)
 	if (topics == 0 && now < due_at)
 		return due_at == PG_UINT64_MAX ? PLAT_SERVE_NEVER : (long) ((due_at - now) / 1000000 + 1);
 	foreach(cell, list_due(topics))
-		is_busy |= !reconcile(lfirst(cell));
-	until = next_due();
+	{
+		if (reconcile(lfirst(cell)))
+			continue;
+		is_busy = true;
+		plat_worker_wake_database(lfirst(cell));
+	}
+	/* One that another session is at is still due. */
 	if (is_busy)
-		until = Min(until, BUSY_MS);
-	if (plat_worker_has_topics())
-		until = Min(until, OWN_MS);
+		until = BUSY_MS;
+	else
+		until = plat_worker_has_topics() ? OWN_MS : next_due();
 	due_at = until == PLAT_SERVE_NEVER ? PG_UINT64_MAX : plat_clock() + (uint64) until * 1000000;
 	return until;
 }

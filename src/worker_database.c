@@ -77,11 +77,14 @@ extern PGDLLEXPORT void plat_worker_database_main(Datum arg);
 
 /*
  * At the end of the process: say when the next is due, make room for it, and
- * only then look whether somebody wants it already; see worker_table.c.
+ * only then look whether somebody wants it already; see worker_table.c.  What
+ * a round that did not come to its end has left undone, nobody knows.
  */
 static void
 note_end(int code, Datum arg)
 {
+	if (!is_done)
+		pg_atomic_write_u64(&entry->topics, PG_UINT64_MAX);
 	if (pg_atomic_read_u32(&entry->leave))
 	{
 		pg_atomic_write_u32(&entry->failures, 0);
