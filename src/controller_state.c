@@ -280,7 +280,9 @@ log_steps(const PlatPass *pass, const PlatDifference *difference, List *steps,
 				 errmsg("controller \"%s\" could not %s \"%s\": %s",
 						pass->name, difference->kind, difference->key, error->message)));
 	else
-		ereport(LOG,
+		/* What of ours is thrown away is nobody's news. */
+		ereport(pass->controller->is_builtin && strcmp(difference->kind, PLAT_DELETE) == 0 ?
+				DEBUG1 : LOG,
 				(errmsg("controller \"%s\" has done something about \"%s\": %s",
 						pass->name, difference->key,
 						((PlatStep *) llast(steps))->action)));
