@@ -50,6 +50,9 @@ typedef struct PlatDifference
 	bool		has_actual;
 	Datum		desired;		/* of type jsonb */
 	Datum		actual;
+	bool		is_new;			/* nothing differed at the key before */
+	int			attempt;		/* its number, if something is to be done */
+	int64		waited;			/* since when it could be, 0 for a new one */
 } PlatDifference;
 
 /* What a comparison has found. */
@@ -77,7 +80,8 @@ typedef struct PlatPass
 	PlatController *controller;
 	PlatComparison comparison;
 	List	   *due;			/* of differences, which something is done about */
-	int			news;			/* those of them that were not there before */
+	int			position;		/* of the next of them */
+	uint64		turn_ends;		/* by plat_clock(), 0 for never */
 	MemoryContext context;
 	FunctionCallInfo result;	/* where rows go, or NULL */
 } PlatPass;
@@ -121,6 +125,7 @@ extern List *plat_controller_apply(const PlatController *controller,
 /* controller_state.c */
 extern PlatTurn plat_controller_lock(const char *name, bool wait);
 extern void plat_controller_choose(PlatPass *pass);
+extern void plat_controller_note_attempt(const PlatPass *pass);
 extern void plat_controller_note_steps(const PlatPass *pass,
 									   const PlatDifference *difference,
 									   List *steps);
@@ -133,8 +138,7 @@ extern void plat_controller_judge(const char *name);
 
 /* controller_pass.c */
 extern PlatTurn plat_controller_begin_pass(PlatPass *pass);
-extern bool plat_controller_run_one(PlatPass *pass,
-									PlatDifference *difference);
+extern bool plat_controller_run_next(PlatPass *pass);
 extern bool plat_controller_end_pass(PlatPass *pass);
 
 /* controller_serve.c */

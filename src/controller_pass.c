@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "clock.h"
 #include "controller.h"
 #include "sql.h"
 #include "worker.h"
@@ -98,8 +99,8 @@ compare(PlatPass *pass, PlatComparison *comparison)
 }
 
 /*
- * Begin a pass: lock the controller, compare, and write down what is going to
- * be attempted.  name, by_hand and context of the pass are given.  SPI is
+ * Begin a pass: lock the controller, compare, and choose what is going to be
+ * attempted.  name, by_hand and context of the pass are given.  SPI is
  * connected.
  */
 PlatTurn
@@ -202,23 +203,39 @@ is_same(PlatPass *pass)
 }
 
 /*
- * Do something about one difference of a pass. False if the pass cannot go on:
- * the controller was dropped, changed or paused, or another session is at it.
- * SPI is connected.
+ * Go on to the next difference of a pass, or leave what is left to another one
+ * if others have waited long enough.
+ */
+static void
+advance(PlatPass *pass)
+{
+	pass->position++;
+	if (pass->turn_ends != 0 && plat_clock() > pass->turn_ends)
+		pass->due = list_truncate(pass->due, pass->position);
+	plat_controller_note_attempt(pass);
+}
+
+/*
+ * Do something about the next difference of a pass. False if the pass cannot go
+ * on: the controller was dropped, changed or paused, or another session is at
+ * it.  SPI is connected.
  */
 bool
-plat_controller_run_one(PlatPass *pass, PlatDifference *difference)
+plat_controller_run_next(PlatPass *pass)
 {
+	PlatDifference *difference = list_nth(pass->due, pass->position);
 	List	   *steps;
 
 	if (plat_controller_lock(pass->name, pass->by_hand) != PLAT_TURN_OURS ||
 		!is_same(pass))
 		return false;
 	steps = do_steps(pass->controller, difference, false);
-	if (steps == NIL)
-		return true;
-	plat_controller_note_steps(pass, difference, steps);
-	put_steps(pass->result, pass->controller, difference, steps);
+	if (steps != NIL)
+	{
+		plat_controller_note_steps(pass, difference, steps);
+		put_steps(pass->result, pass->controller, difference, steps);
+	}
+	advance(pass);
 	return true;
 }
 
@@ -247,14 +264,13 @@ static void
 reconcile(FunctionCallInfo fcinfo, char *name)
 {
 	PlatPass	pass = {.name = name,.by_hand = true,.context = CurrentMemoryContext,.result = fcinfo};
-	ListCell   *cell;
 
 	if (plat_controller_begin_pass(&pass) != PLAT_TURN_OURS)
 		return;
-	foreach(cell, pass.due)
+	while (pass.position < list_length(pass.due))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!plat_controller_run_one(&pass, lfirst(cell)))
+		if (!plat_controller_run_next(&pass))
 			return;
 	}
 	(void) plat_controller_end_pass(&pass);

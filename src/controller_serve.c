@@ -25,11 +25,16 @@
 /* Milliseconds until a look at what a function of users has changed in here. */
 #define OWN_MS 100
 
+/*
+ * The time after which a pass leaves what is left to the next one, so that
+ * other controllers and modules have their turn.
+ */
+#define TURN (5 * PLAT_SECOND)
+
 /* A step of the worker, in a transaction of its own. */
 typedef struct Work
 {
 	PlatPass   *pass;
-	PlatDifference *difference;
 	PlatTurn	turn;
 } Work;
 
@@ -40,9 +45,9 @@ begin_pass(Work *work)
 }
 
 static void
-run_one(Work *work)
+run_next(Work *work)
 {
-	if (!plat_controller_run_one(work->pass, work->difference))
+	if (!plat_controller_run_next(work->pass))
 		work->turn = PLAT_TURN_BUSY;
 }
 
@@ -122,15 +127,12 @@ reconcile(char *name)
 	MemoryContext context = AllocSetContextCreate(caller, "platpat pass",
 												  ALLOCSET_DEFAULT_SIZES);
 	PlatPass	pass = {.name = name,.context = context};
-	Work		work = {&pass, NULL, PLAT_TURN_OURS};
+	Work		work = {&pass, PLAT_TURN_OURS};
 	bool		goes_on = try_step(begin_pass, &work);
-	ListCell   *cell;
 
-	foreach(cell, pass.due)
-	{
-		work.difference = lfirst(cell);
-		goes_on = goes_on && try_step(run_one, &work);
-	}
+	pass.turn_ends = plat_clock() + TURN;
+	while (goes_on && pass.position < list_length(pass.due))
+		goes_on = try_step(run_next, &work);
 	if (goes_on)
 		(void) try_step(end_pass, &work);
 	MemoryContextSwitchTo(caller);

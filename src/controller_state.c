@@ -5,9 +5,9 @@
  *
  * The row of a controller in platpat.controller_states is also what makes sure
  * that only one session reconciles it: who does not get its lock leaves it
- * alone.  What is attempted is written down before, so that a key whose repair
- * kills the server is not tried again at once.  Nothing here is in shared
- * memory.
+ * alone.  What is attempted is written down before, each in the transaction of
+ * the one before it, so that a key whose repair kills the server is not tried
+ * again at once, and those behind it are.  Nothing here is in shared memory.
  */
 #include "postgres.h"
 
@@ -48,8 +48,6 @@ typedef struct Rows
 	Datum	   *keys;
 	Datum	   *kinds;
 	Datum	   *hashes;
-	Datum	   *attempts;
-	Datum	   *times;
 } Rows;
 
 /*
@@ -126,8 +124,6 @@ make_rows(int count)
 	rows.keys = palloc(size);
 	rows.kinds = palloc(size);
 	rows.hashes = palloc(size);
-	rows.attempts = palloc(size);
-	rows.times = palloc(size);
 	return rows;
 }
 
@@ -135,15 +131,13 @@ make_rows(int count)
  * Add a row for a difference.
  */
 static void
-add_row(Rows *rows, const PlatDifference *difference, int attempts, TimestampTz when)
+add_row(Rows *rows, const PlatDifference *difference)
 {
 	int			i = rows->count++;
 
 	rows->keys[i] = CStringGetTextDatum(difference->key);
 	rows->kinds[i] = CStringGetTextDatum(difference->kind);
 	rows->hashes[i] = Int64GetDatum(difference->hash);
-	rows->attempts[i] = Int32GetDatum(attempts);
-	rows->times[i] = TimestampTzGetDatum(when);
 }
 
 static Datum
@@ -159,25 +153,32 @@ bigint_array(Datum *elements, int count)
 }
 
 /*
- * Write down what is about to be attempted.
+ * Write down that the next difference of a pass is about to be attempted, if
+ * there is one, in a transaction before that one.  Nothing of a controller that
+ * was dropped by the one before.  SPI is connected.
  */
-static void
-note_attempts(const PlatPass *pass, Rows *rows)
+void
+plat_controller_note_attempt(const PlatPass *pass)
 {
-	Oid			types[] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID};
-	Datum		values[] = {CStringGetTextDatum(pass->name),
-		text_array(rows->keys, rows->count), text_array(rows->kinds, rows->count),
-		bigint_array(rows->hashes, rows->count),
-		PointerGetDatum(construct_array(rows->attempts, rows->count, INT4OID, 4, true, TYPALIGN_INT)),
-	PointerGetDatum(construct_array(rows->times, rows->count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE))};
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID};
+	Datum		values[6];
+	const PlatDifference *difference;
 
-	if (rows->count == 0)
+	if (pass->position >= list_length(pass->due))
 		return;
+	difference = list_nth(pass->due, pass->position);
+	values[0] = CStringGetTextDatum(pass->name);
+	values[1] = CStringGetTextDatum(difference->key);
+	values[2] = CStringGetTextDatum(difference->kind);
+	values[3] = Int64GetDatum(difference->hash);
+	values[4] = Int32GetDatum(difference->attempt);
+	values[5] = Int64GetDatum(plat_retry_backoff(difference->attempt, pg_prng_double(&pg_global_prng_state)));
 	(void) plat_sql_as_owner("controller_keys",
 							 "INSERT INTO platpat.controller_keys AS k"
 							 " (controller, key, kind, drifts, since, difference, attempts, next_attempt)"
-							 " SELECT $1, r.key, r.kind, true, clock_timestamp(), r.difference, r.attempts, r.next_attempt"
-							 " FROM unnest($2, $3, $4, $5, $6) r(key, kind, difference, attempts, next_attempt)"
+							 " SELECT controller, $2, $3, true, clock_timestamp(), $4, $5,"
+							 "  clock_timestamp() + $6 * interval '1 microsecond'"
+							 " FROM platpat.controller_states WHERE controller = $1"
 							 " ON CONFLICT (controller, key) DO UPDATE SET kind = excluded.kind, drifts = true,"
 							 " since = CASE WHEN k.drifts THEN k.since ELSE excluded.since END,"
 							 " difference = excluded.difference, attempts = excluded.attempts,"
@@ -186,41 +187,77 @@ note_attempts(const PlatPass *pass, Rows *rows)
 }
 
 /*
- * Choose what is to be done in a pass, and write that down: all differences by
+ * Have a controller be due, as it is until a pass that does something comes to
+ * its end.
+ */
+static void
+note_beginning(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	(void) plat_sql_as_owner("controller_states",
+							 "UPDATE platpat.controller_states SET next_reconcile = clock_timestamp()"
+							 " WHERE controller = $1",
+							 1, types, values, NULL);
+}
+
+/*
+ * The order in which differences have their turn: those that are new, and then
+ * those that have waited longest, so that none waits for ever behind others
+ * that take long or end the process.
+ */
+static int
+compare_turns(const ListCell *one, const ListCell *other)
+{
+	const PlatDifference *a = lfirst(one);
+	const PlatDifference *b = lfirst(other);
+
+	if (a->waited != b->waited)
+		return a->waited < b->waited ? -1 : 1;
+	return strcmp(a->key, b->key);
+}
+
+/*
+ * Choose what is to be done in a pass, and in which order: all differences by
  * hand, those that are due otherwise, and none when observing.  SPI is
  * connected.
  */
 void
 plat_controller_choose(PlatPass *pass)
 {
-	HTAB	   *known = remember(pass->name);
-	Rows		rows = make_rows(list_length(pass->comparison.differences));
-	TimestampTz now = GetCurrentTimestamp();
-	int64		epoch = now + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	HTAB	   *known;
+	int64		epoch = GetCurrentTimestamp() +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	ListCell   *cell;
+	MemoryContext caller;
 
+	if (pass->controller->is_observing || pass->comparison.differences == NIL)
+		return;
+	known = remember(pass->name);
+	caller = MemoryContextSwitchTo(pass->context);
 	foreach(cell, pass->comparison.differences)
 	{
 		PlatDifference *difference = lfirst(cell);
 		Remembered *entry = hash_search(known, difference->key, HASH_FIND, NULL);
 		PlatHistory none = {0};
 		const PlatHistory *history = entry ? &entry->history : &none;
-		int			attempt = plat_history_attempt(history, difference->hash);
-		int64		backoff = plat_retry_backoff(attempt, pg_prng_double(&pg_global_prng_state));
-		MemoryContext caller;
 
-		if (pass->controller->is_observing ||
-			(!pass->by_hand && !plat_history_is_due(history, difference->hash,
-													pass->controller->is_builtin, epoch)))
+		if (!pass->by_hand && !plat_history_is_due(history, difference->hash,
+												   pass->controller->is_builtin, epoch))
 			continue;
-		caller = MemoryContextSwitchTo(pass->context);
+		difference->attempt = plat_history_attempt(history, difference->hash);
+		difference->waited = difference->attempt > 1 ? history->next_attempt : 0;
 		pass->due = lappend(pass->due, difference);
-		MemoryContextSwitchTo(caller);
-		pass->news += entry == NULL || !entry->drifts;
-		add_row(&rows, difference, attempt, now + backoff);
+		difference->is_new = entry == NULL || !entry->drifts;
 	}
-	note_attempts(pass, &rows);
+	list_sort(pass->due, compare_turns);
+	MemoryContextSwitchTo(caller);
 	hash_destroy(known);
+	if (pass->due == NIL)
+		return;
+	note_beginning(pass->name);
+	plat_controller_note_attempt(pass);
 }
 
 /*
@@ -263,16 +300,7 @@ static void
 log_steps(const PlatPass *pass, const PlatDifference *difference, List *steps,
 		  const ErrorData *error)
 {
-	int			line = 0;
-	ListCell   *cell;
-
-	/* The pass is over when all of them are. */
-	foreach(cell, pass->due)
-	{
-		if (lfirst(cell) == difference || ++line == LOG_LINES)
-			break;
-	}
-	if (line >= LOG_LINES)
+	if (pass->position >= LOG_LINES)
 		return;
 	if (error)
 		ereport(LOG,
@@ -341,9 +369,9 @@ store_left(const PlatPass *pass, const PlatComparison *left)
 	ListCell   *cell;
 
 	foreach(cell, left->differences)
-		add_row(&rows, lfirst(cell), 0, 0);
+		add_row(&rows, lfirst(cell));
 	foreach(cell, pass->due)
-		add_row(&attempted, lfirst(cell), 0, 0);
+		add_row(&attempted, lfirst(cell));
 	values[0] = CStringGetTextDatum(pass->name);
 	values[1] = text_array(rows.keys, rows.count);
 	values[2] = text_array(rows.kinds, rows.count);
@@ -417,6 +445,20 @@ forget_old(const char *name)
 }
 
 /*
+ * How many of the differences that were attempted in a pass were new.
+ */
+static int64
+count_new(const PlatPass *pass)
+{
+	int64		count = 0;
+	ListCell   *cell;
+
+	foreach(cell, pass->due)
+		count += ((PlatDifference *) lfirst(cell))->is_new;
+	return count;
+}
+
+/*
  * Write down what a pass has come to, and when the next one is due: after the
  * period, or when a key is to be tried again; a second later, if something has
  * come up meanwhile; when somebody asks, if there is nothing for one of our
@@ -427,11 +469,12 @@ static void
 store_pass(const PlatPass *pass, const PlatComparison *left, uint64 found)
 {
 	Oid			types[] = {TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, INT8OID, BOOLOID};
+	int64		attempted = count_new(pass);
 	Datum		values[] = {CStringGetTextDatum(pass->name),
 		Int64GetDatum(pass->controller->generation), TimestampTzGetDatum(pass->started),
 		Int64GetDatum(left->keys), Int64GetDatum(list_length(left->differences)),
 		left->complaint ? CStringGetTextDatum(left->complaint) : (Datum) 0,
-		Int64GetDatum((int64) found + pass->news),
+		Int64GetDatum((int64) found + attempted),
 	BoolGetDatum(pass->controller->is_builtin)};
 
 	(void) plat_sql_as_owner("controller_states",
