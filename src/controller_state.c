@@ -251,7 +251,8 @@ plat_controller_choose(PlatPass *pass)
 		pass->due = lappend(pass->due, difference);
 		difference->is_new = entry == NULL || !entry->drifts;
 	}
-	list_sort(pass->due, compare_turns);
+	if (!pass->by_hand)
+		list_sort(pass->due, compare_turns);
 	MemoryContextSwitchTo(caller);
 	hash_destroy(known);
 	if (pass->due == NIL)
