@@ -79,7 +79,8 @@ typedef struct PlatPass
 	TimestampTz started;
 	PlatController *controller;
 	PlatComparison comparison;
-	List	   *due;			/* of differences, which something is done about */
+	List	   *due;			/* of differences, which something is done
+								 * about */
 	int			position;		/* of the next of them */
 	uint64		turn_ends;		/* by plat_clock(), 0 for never */
 	MemoryContext context;

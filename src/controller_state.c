@@ -228,7 +228,7 @@ plat_controller_choose(PlatPass *pass)
 {
 	HTAB	   *known;
 	int64		epoch = GetCurrentTimestamp() +
-		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	ListCell   *cell;
 	MemoryContext caller;
 

@@ -117,7 +117,7 @@ check_arguments(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(1))
 		return (Datum) 0;
 	handler = plat_function_check(PG_GETARG_OID(1), 1, types,
-										"a function (payload jsonb) that returns jsonb", false);
+								  "a function (payload jsonb) that returns jsonb", false);
 	if (get_func_rettype(PG_GETARG_OID(1)) != JSONBOID)
 		plat_refuse_value(psprintf("function %s does not fit", handler),
 						  "It is to be a function (payload jsonb) that returns jsonb.");

@@ -306,8 +306,8 @@ apply_arg(FunctionCallInfo fcinfo, bool *isnull)
 	*isnull = PG_ARGISNULL(1);
 	return *isnull ? (Datum) 0 :
 		CStringGetTextDatum(plat_function_check(PG_GETARG_OID(1), 2, types,
-													  "a function (first bigint, last bigint)",
-													  true));
+												"a function (first bigint, last bigint)",
+												true));
 }
 
 /*
