@@ -55,8 +55,8 @@ attempt(void (*action) (void *arg), void *arg, bool keep)
  * Do something in a subtransaction; returns NULL, or the error that it came
  * to, after all was undone, in the current memory context, which the action
  * starts in as well.  In a worker it has the whole of
- * platpat.worker_statement_timeout; running into that is 57014, being
- * canceled by an operator 57000.
+ * platpat.worker_statement_timeout, so it is not for statements within such an
+ * action; running into that is 57014, being canceled by an operator 57000.
  *
  * What lives outside of transactions is for the caller to restore, who then
  * calls plat_heed_cancel().

@@ -36,41 +36,33 @@ typedef struct Work
 {
 	PlatPass   *pass;
 	PlatTurn	turn;
+	ErrorData  *error;			/* that the last one came to, or NULL */
 } Work;
 
 static void
-begin_pass(Work *work)
+begin_pass(void *arg)
 {
+	Work	   *work = arg;
+
 	work->turn = plat_controller_begin_pass(work->pass);
 }
 
 static void
-run_next(Work *work)
+run_next(void *arg)
 {
+	Work	   *work = arg;
+
 	if (!plat_controller_run_next(work->pass))
 		work->turn = PLAT_TURN_BUSY;
 }
 
 static void
-end_pass(Work *work)
+end_pass(void *arg)
 {
+	Work	   *work = arg;
+
 	if (!plat_controller_end_pass(work->pass))
 		work->turn = PLAT_TURN_BUSY;
-}
-
-/*
- * Do a step in a transaction; false if there is no extension any more.
- */
-static bool
-run_step(void (*step) (Work *work), Work *work)
-{
-	if (!plat_worker_begin())
-		return false;
-	SPI_connect();
-	step(work);
-	SPI_finish();
-	plat_worker_commit();
-	return true;
 }
 
 /*
@@ -78,41 +70,26 @@ run_step(void (*step) (Work *work), Work *work)
  * works at it by now comes to its own result.
  */
 static void
-note_failure(const char *name, const ErrorData *error)
+note_failure(void *arg)
 {
-	if (!plat_worker_begin())
-		return;
-	SPI_connect();
-	if (plat_controller_lock(name, false) == PLAT_TURN_OURS)
-		plat_controller_note_failure(name, error);
-	SPI_finish();
-	plat_worker_commit();
+	Work	   *work = arg;
+
+	if (plat_controller_lock(work->pass->name, false) == PLAT_TURN_OURS)
+		plat_controller_note_failure(work->pass->name, work->error);
 }
 
 /*
- * The same as run_step, but an error is noted as the controller's; true if
- * there was none.
+ * Do a step in a transaction; an error is noted as the controller's. True if
+ * there was none, and the pass can go on.
  */
 static bool
-try_step(void (*step) (Work *work), Work *work)
+try_step(void (*step) (void *arg), Work *work)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-	volatile bool is_done = false;
+	bool		is_done;
 
-	PG_TRY();
-	{
-		is_done = run_step(step, work);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		plat_worker_abort();
-	}
-	PG_END_TRY();
-	if (error)
-		note_failure(work->pass->name, error);
+	work->error = plat_worker_try(step, work, &is_done);
+	if (work->error)
+		(void) plat_worker_run(note_failure, work);
 	return is_done && work->turn == PLAT_TURN_OURS;
 }
 
@@ -127,7 +104,7 @@ reconcile(char *name)
 	MemoryContext context = AllocSetContextCreate(caller, "platpat pass",
 												  ALLOCSET_DEFAULT_SIZES);
 	PlatPass	pass = {.name = name,.context = context};
-	Work		work = {&pass, PLAT_TURN_OURS};
+	Work		work = {&pass, PLAT_TURN_OURS, NULL};
 	bool		goes_on = try_step(begin_pass, &work);
 
 	pass.turn_ends = plat_clock() + TURN;

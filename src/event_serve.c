@@ -38,38 +38,38 @@ typedef struct Round
 	bool		is_held;		/* by a writer, or another session */
 } Round;
 
+/* A batch to run, or what has become of it. */
+typedef struct Batch
+{
+	const char *name;			/* of the projection */
+	Round	   *round;
+	ErrorData  *error;
+} Batch;
+
 /*
- * Run one batch of a projection in a transaction of its own.
+ * Run one batch of a projection.
  */
 static void
-run_batch(const char *name, Round *round)
+run_batch(void *arg)
 {
+	Batch	   *batch = arg;
 	PlatRun		run = {0};
-	int64		mark;
+	int64		mark = plat_event_mark(PLAT_EVENT_PATIENCE);
 
-	if (!plat_worker_begin())
-		return;
-	SPI_connect();
-	mark = plat_event_mark(PLAT_EVENT_PATIENCE);
-	(void) plat_event_run_once(name, mark, false, &run);
-	round->is_held |= run.is_busy || mark < plat_event_last();
-	round->is_behind |= run.is_behind;
-	SPI_finish();
-	plat_worker_commit();
+	(void) plat_event_run_once(batch->name, mark, false, &run);
+	batch->round->is_held |= run.is_busy || mark < plat_event_last();
+	batch->round->is_behind |= run.is_behind;
 }
 
 /*
  * Note that a projection could not be run at all.
  */
 static void
-note_failure(const char *name, const ErrorData *error)
+note_failure(void *arg)
 {
-	if (!plat_worker_begin())
-		return;
-	SPI_connect();
-	plat_event_store_failure(name, error);
-	SPI_finish();
-	plat_worker_commit();
+	Batch	   *batch = arg;
+
+	plat_event_store_failure(batch->name, batch->error);
 }
 
 /*
@@ -78,22 +78,12 @@ note_failure(const char *name, const ErrorData *error)
 static void
 try_batch(const char *name, Round *round)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
+	Batch		batch = {name, round, NULL};
+	bool		is_done;
 
-	PG_TRY();
-	{
-		run_batch(name, round);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		plat_worker_abort();
-	}
-	PG_END_TRY();
-	if (error)
-		note_failure(name, error);
+	batch.error = plat_worker_try(run_batch, &batch, &is_done);
+	if (batch.error)
+		(void) plat_worker_run(note_failure, &batch);
 }
 
 /*
@@ -115,15 +105,10 @@ wake_controller(void)
  * What is to be done from time to time.
  */
 static void
-maintain(void)
+maintain(void *arg)
 {
-	if (!plat_worker_begin())
-		return;
-	SPI_connect();
 	(void) plat_event_forget_answers();
 	wake_controller();
-	SPI_finish();
-	plat_worker_commit();
 }
 
 /*
@@ -133,19 +118,13 @@ maintain(void)
 static void
 try_maintenance(void)
 {
-	MemoryContext context = CurrentMemoryContext;
+	bool		is_done;
+	ErrorData  *error = plat_worker_try(maintain, NULL, &is_done);
 
-	PG_TRY();
-	{
-		maintain();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		plat_worker_abort();
-	}
-	PG_END_TRY();
+	if (error)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("the event log could not be looked after: %s", error->message)));
 }
 
 /*

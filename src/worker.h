@@ -26,6 +26,9 @@ extern bool plat_worker_has_topic(uint64 topics, const char *topic);
 extern bool plat_worker_begin(void);
 extern void plat_worker_commit(void);
 extern void plat_worker_abort(void);
+extern bool plat_worker_run(void (*step) (void *arg), void *arg);
+extern ErrorData *plat_worker_try(void (*step) (void *arg), void *arg,
+								  bool *is_done);
 extern bool plat_worker_is_this(void);
 extern void plat_worker_restart_timeout(void);
 extern bool plat_worker_has_timed_out(void);

@@ -27,6 +27,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -306,6 +307,49 @@ plat_worker_abort(void)
 		AbortCurrentTransaction();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(round_context);
+}
+
+/*
+ * Do a step of serve of a module in a transaction, with SPI connected; false if
+ * the extension is not there any more.
+ */
+bool
+plat_worker_run(void (*step) (void *arg), void *arg)
+{
+	if (!plat_worker_begin())
+		return false;
+	SPI_connect();
+	step(arg);
+	SPI_finish();
+	plat_worker_commit();
+	return true;
+}
+
+/*
+ * The same for a step that may fail: returns NULL, or the error that it came
+ * to, after all was undone, in the current memory context.  *is_done is whether
+ * the step came to its end.
+ */
+ErrorData *
+plat_worker_try(void (*step) (void *arg), void *arg, bool *is_done)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	*is_done = false;
+	PG_TRY();
+	{
+		*is_done = plat_worker_run(step, arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		plat_worker_abort();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return error;
 }
 
 /*
