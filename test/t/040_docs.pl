@@ -37,7 +37,7 @@ my @pages = map { s{^\Q@{[ tree() ]}\E/*}{}r } grep { -f }
   (tree('README.md'), tree('README.ru.md'), tree('src/README.md'),
 	sort(glob(tree('docs/*.md')), glob(tree('docs/ru/*.md'))));
 for my $name (qw(README.md README.ru.md src/README.md docs/ru/README.md docs/ru/isolation.md),
-	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit breaker bulkhead event consumers worker admin settings))
+	map { ("docs/$_.md", "docs/ru/$_.md") } qw(tenant policy ring limit breaker bulkhead event controller consumers worker admin settings))
 {
 	ok(-f tree($name), "there is $name");
 }
@@ -456,7 +456,7 @@ for my $name (grep { -f tree($_) } 'README.md', 'README.ru.md')
 	my @lines = split /\n/, read_text(tree($name));
 	cmp_ok(scalar @lines, '<=', 250, "$name has at most 250 lines");
 }
-for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring limit breaker bulkhead event))
+for my $name (grep { -f tree($_) } map { "docs/ru/$_.md" } qw(isolation tenant policy ring limit breaker bulkhead event controller))
 {
 	my @pattern = qw(Проблема Решение Диаграмма Код Плюсы Минусы);
 	push @pattern, 'Когда использовать', 'Метрики';
