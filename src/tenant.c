@@ -133,6 +133,12 @@ static bool session_tenant = true;
 static bool allow_bypass_role = false;
 
 /*
+ * Whose function runs that we call ourselves, between plat_tenant_clear() and
+ * plat_tenant_leave().
+ */
+static Oid	acting = InvalidOid;
+
+/*
  * The current tenant; never NULL, no_tenant when there is none.  no_tenant is
  * all zeros for ever and is never retired.
  */
@@ -478,12 +484,13 @@ plat_tenant_id_arg(const char *value, char *id)
  * Refuse, with 42501, a caller to whom policies do not apply: a superuser or
  * a role with BYPASSRLS, unless platpat.allow_bypass_role is on.  The outer
  * user counts: a SECURITY DEFINER wrapper changes only the current user, and
- * its caller goes on querying as the outer one.
+ * its caller goes on querying as the outer one.  So does the owner of a
+ * function that we call ourselves.
  */
 static void
 check_caller(void)
 {
-	Oid			caller = GetOuterUserId();
+	Oid			caller = OidIsValid(acting) ? acting : GetOuterUserId();
 
 	if (allow_bypass_role || !has_bypassrls_privilege(caller))
 		return;
@@ -606,6 +613,7 @@ plat_tenant_note(PlatTenantScope *scope)
 {
 	scope->locked_in = locked_in;
 	strlcpy(scope->locked_id, locked_id, sizeof(scope->locked_id));
+	scope->acting = acting;
 }
 
 /*
@@ -626,7 +634,8 @@ plat_tenant_enter(const char *id, PlatTenantScope *scope)
 }
 
 /*
- * Act for no tenant for a while, and likewise: what runs meanwhile may set one.
+ * Act for no tenant for a while, and likewise: what runs meanwhile may set one,
+ * if the current user may.
  */
 void
 plat_tenant_clear(PlatTenantScope *scope)
@@ -635,6 +644,7 @@ plat_tenant_clear(PlatTenantScope *scope)
 	(void) set_config_option(TENANT_SETTING, "", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	locked_in = InvalidLocalTransactionId;
+	acting = GetUserId();
 }
 
 /*
@@ -645,6 +655,7 @@ plat_tenant_leave(const PlatTenantScope *scope)
 {
 	locked_in = scope->locked_in;
 	strlcpy(locked_id, scope->locked_id, sizeof(locked_id));
+	acting = scope->acting;
 }
 
 /*

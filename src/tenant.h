@@ -17,6 +17,7 @@ typedef struct PlatTenantScope
 {
 	LocalTransactionId locked_in;
 	char		locked_id[PLAT_TENANT_MAX + 1];
+	Oid			acting;
 } PlatTenantScope;
 
 /* tenant.c */
