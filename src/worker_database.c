@@ -34,6 +34,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -281,6 +282,18 @@ plat_worker_begin(void)
 }
 
 /*
+ * After a transaction: an advisory lock that a function of users has taken for
+ * the session is not kept from everybody else.
+ */
+static void
+rest(void)
+{
+	LockReleaseSession(USER_LOCKMETHOD);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(round_context);
+}
+
+/*
  * Commit the transaction that plat_worker_begin() has begun.
  */
 void
@@ -290,8 +303,7 @@ plat_worker_commit(void)
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	MemoryContextSwitchTo(round_context);
+	rest();
 }
 
 /*
@@ -305,8 +317,7 @@ plat_worker_abort(void)
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	if (IsTransactionState())
 		AbortCurrentTransaction();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	MemoryContextSwitchTo(round_context);
+	rest();
 }
 
 /*
