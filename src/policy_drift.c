@@ -21,12 +21,17 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
 #include "policy.h"
 #include "sql.h"
+
+/* Milliseconds that a look at all tables waits for those that are locked. */
+#define PATIENCE_MS 100
 
 PG_FUNCTION_INFO_V1(plat_policy_specs);
 PG_FUNCTION_INFO_V1(plat_policy_apply);
@@ -137,6 +142,59 @@ desired_spec(const PlatTable *table, const char *column, bool access, List *acti
 }
 
 /*
+ * A state of a table that somebody has locked.
+ */
+static Datum
+locked_spec(bool locked)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	put_bool(&state, "locked", locked);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+/*
+ * Return the row of protection_specs() for a table that cannot be looked at
+ * now.  That is a difference: what has become of it has to be found out.
+ */
+static void
+put_locked(FunctionCallInfo fcinfo, const Member *member)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *name = get_rel_name(member->relid);
+	Datum		values[4];
+	bool		nulls[4] = {0};
+
+	if (name == NULL)
+		return;
+	values[0] = CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(member->relid)), name));
+	values[1] = ObjectIdGetDatum(member->known.relid);
+	values[2] = locked_spec(false);
+	values[3] = locked_spec(true);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * Lock a table for a look, if that can be done within the milliseconds of
+ * patience that are left: one that somebody keeps locked must not keep us from
+ * looking after all others.
+ */
+static bool
+lock_soon(Oid relid, int *patience)
+{
+	while (!ConditionalLockRelationOid(relid, AccessShareLock))
+	{
+		if (*patience <= 0)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+		(*patience)--;
+	}
+	return true;
+}
+
+/*
  * Return one row of protection_specs().
  */
 static void
@@ -204,11 +262,12 @@ list_members(void)
  * platpat.protection_specs() returns table (key text, root regclass, desired jsonb, actual jsonb): VOLATILE, for PUBLIC.
  *
  * One row for each table that shall be protected, by the catalogs as they are
- * now.
+ * now.  Of one that somebody has locked it says only that.
  */
 Datum
 plat_policy_specs(PG_FUNCTION_ARGS)
 {
+	int			patience = PATIENCE_MS;
 	ListCell   *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -220,7 +279,13 @@ plat_policy_specs(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (member->known.is_stale)
 			(void) plat_policy_lookup(member->relid, &member->known);
+		if (!lock_soon(member->relid, &patience))
+		{
+			put_locked(fcinfo, member);
+			continue;
+		}
 		put_specs(fcinfo, member);
+		UnlockRelationOid(member->relid, AccessShareLock);
 	}
 	SPI_finish();
 	return (Datum) 0;

@@ -23,12 +23,14 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_func.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "policy.h"
@@ -453,6 +455,33 @@ inspect_null_check(PlatTable *table, Relation rel)
 }
 
 /*
+ * Whether this is such an index; see below.  It is not opened, because one that
+ * is being rebuilt is locked for long.
+ */
+static bool
+leads_with(Oid oid, AttrNumber attnum)
+{
+	HeapTuple	class = SearchSysCache1(RELOID, ObjectIdGetDatum(oid));
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(oid));
+	bool		leads = false;
+
+	if (HeapTupleIsValid(class) && HeapTupleIsValid(tuple))
+	{
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		leads = index->indisvalid &&
+			((Form_pg_class) GETSTRUCT(class))->relam == BTREE_AM_OID &&
+			index->indkey.values[0] == attnum &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+	}
+	if (HeapTupleIsValid(class))
+		ReleaseSysCache(class);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return leads;
+}
+
+/*
  * Whether a whole, valid index leads with the column: a B-tree, because the
  * tenant is compared for equality in front of ranges; not partial, because it
  * has to serve every query; plain column, since expressions have attribute
@@ -466,15 +495,7 @@ has_tenant_index(Relation rel, AttrNumber attnum)
 	bool		found = false;
 
 	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		found |= index->rd_index->indisvalid &&
-			index->rd_rel->relam == BTREE_AM_OID &&
-			index->rd_index->indkey.values[0] == attnum &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-		index_close(index, AccessShareLock);
-	}
+		found |= leads_with(lfirst_oid(cell), attnum);
 	list_free(indexes);
 	return found;
 }
@@ -510,10 +531,10 @@ inspect_guard(Relation rel)
 /*
  * Bytes of heap of a table and its partitions; for the decision what is
  * quick. Locks nothing for longer than it looks, so a partition may come or
- * go meanwhile.
+ * go meanwhile.  Who does not wait leaves out those that others have locked.
  */
 static uint64
-heap_bytes(Relation rel)
+heap_bytes(Relation rel, bool wait)
 {
 	uint64		bytes = 0;
 	ListCell   *cell;
@@ -526,8 +547,14 @@ heap_bytes(Relation rel)
 	tree = find_all_inheritors(RelationGetRelid(rel), NoLock, NULL);
 	foreach(cell, tree)
 	{
-		Relation	child = try_relation_open(lfirst_oid(cell), AccessShareLock);
+		Oid			oid = lfirst_oid(cell);
+		Relation	child;
 
+		if (!wait && !ConditionalLockRelationOid(oid, AccessShareLock))
+			continue;
+		child = try_relation_open(oid, AccessShareLock);
+		if (!wait)
+			UnlockRelationOid(oid, AccessShareLock);
 		if (child && child->rd_rel->relkind == RELKIND_RELATION)
 			bytes += (uint64) RelationGetNumberOfBlocks(child) * BLCKSZ;
 		if (child)
@@ -563,7 +590,8 @@ inspect_column(PlatTable *table, Relation rel)
 /*
  * Read the state of one table.  column is the plain name of the tenant
  * column; a table without it, or with another type there, has attnum 0.
- * A table that is gone is NULL, or an error 42P01.
+ * A table that is gone is NULL, or an error 42P01.  Where it may be gone nobody
+ * waits for its partitions, either.
  */
 PlatTable *
 plat_policy_inspect(Oid relid, const char *column, bool missing_ok)
@@ -593,7 +621,7 @@ plat_policy_inspect(Oid relid, const char *column, bool missing_ok)
 	inspect_policies(table);
 	table->guard = inspect_guard(rel);
 	table->may_index = plat_may_create_in(RelationGetNamespace(rel));
-	table->bytes = heap_bytes(rel);
+	table->bytes = heap_bytes(rel, !missing_ok);
 	plat_sql_unpin(level);
 	relation_close(rel, AccessShareLock);
 	return table;
