@@ -103,6 +103,7 @@ typedef struct PlatAction
 	bool		needs_tenants;	/* every row must have a tenant first */
 	bool		is_quick;		/* which may be looked up under the lock */
 	bool		follows;		/* only if the action before it was run */
+	bool		completes;		/* isolation does not rest on it */
 } PlatAction;
 
 /* policy_table.c */
@@ -130,6 +131,7 @@ extern void plat_policy_warn_foreign(Oid relid);
 extern List *plat_policy_plan_repair(PlatTable *table,
 									 const PlatProtection *known,
 									 bool parent_not_null, bool *access);
+extern void plat_policy_keep(Oid relid, Oid parent);
 extern void plat_policy_repair(Oid relid);
 extern void plat_policy_adopt(Oid relid);
 

@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "attempt.h"
 #include "compat.h"
 #include "policy.h"
 #include "sql.h"
@@ -39,6 +40,13 @@
  * on its way.
  */
 static bool installing = false;
+
+/* A repair under way, for plat_attempt(). */
+typedef struct Repair
+{
+	Oid			relid;
+	const PlatProtection *known;
+} Repair;
 
 /*
  * Whether the running DDL is ours, for the event triggers.
@@ -449,6 +457,27 @@ plat_policy_adopt(Oid relid)
 }
 
 /*
+ * Have a table that has left a parent be protected in its own right, if it was
+ * through that one and is not otherwise: its rows are still those of tenants.
+ * Either may be InvalidOid.
+ */
+void
+plat_policy_keep(Oid relid, Oid parent)
+{
+	PlatProtection known;
+	PlatTable  *table;
+	char		kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
+
+	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) ||
+		plat_policy_lookup(relid, &known) || !plat_policy_lookup(parent, &known))
+		return;
+	table = plat_policy_inspect(relid, known.column, false);
+	record_protection(relid, known.column, table->access_policy != PLAT_MISSING);
+	plat_policy_adopt(relid);
+	plat_worker_wake_at_commit(PLAT_PROTECTIONS);
+}
+
+/*
  * Lock a table for a change of it; 42P01 if it was dropped while we waited,
  * or before.
  */
@@ -638,27 +667,75 @@ parents_are_not_null(Oid relid, const char *column)
 }
 
 /*
- * Look at one table, and bring it back to what its protection wants, or only
- * find out whether there is anything to do.
+ * What has to be done to one table.
  */
-static bool
-repair_table(Oid relid, const PlatProtection *known, bool run)
+static List *
+plan_table(PlatTable *table, const PlatProtection *known)
 {
-	PlatTable  *table;
-	List	   *actions;
 	bool		access;
 
+	return plat_policy_plan_repair(table, known,
+								   parents_are_not_null(table->relid, known->column),
+								   &access);
+}
+
+/*
+ * Those of the actions that isolation rests on, or the others.
+ */
+static List *
+select_actions(List *actions, bool completing)
+{
+	List	   *selected = NIL;
+	ListCell   *cell;
+
+	foreach(cell, actions)
+	{
+		if (((PlatAction *) lfirst(cell))->completes == completing)
+			selected = lappend(selected, lfirst(cell));
+	}
+	return selected;
+}
+
+/*
+ * The second part of a repair, for plat_attempt(): what isolation does not rest
+ * on, and an error for what protect() would refuse.
+ */
+static void
+complete_table(void *arg)
+{
+	const PlatProtection *known = ((Repair *) arg)->known;
+	Oid			relid = ((Repair *) arg)->relid;
+	PlatTable  *table;
+
+	check_column(relid, known->column);
+	table = plat_policy_inspect(relid, known->column, false);
+	(void) run_actions(table, known->column,
+					   select_actions(plan_table(table, known), true), false);
+}
+
+/*
+ * Bring one table back to what its protection wants.  Rows that keep it from
+ * being complete do not keep it open: after a first part that did something the
+ * second may fail, and then it is the next attempt that tells.
+ */
+static void
+repair_table(Oid relid, const PlatProtection *known)
+{
+	Repair		repair = {relid, known};
+	PlatTable  *table;
+	List	   *isolating;
+	ErrorData  *error = NULL;
+
+	lock_table(relid);
 	check_table(relid);
 	table = plat_policy_inspect(relid, known->column, false);
-	actions = plat_policy_plan_repair(table, known,
-									  parents_are_not_null(relid, known->column),
-									  &access);
-	/* What cannot be repaired is closed first, and says so the next time. */
-	if (table->attnum > 0 || actions == NIL)
-		check_column(relid, known->column);
-	if (run)
-		(void) run_actions(table, known->column, actions, false);
-	return any_to_run(actions);
+	isolating = select_actions(plan_table(table, known), false);
+	(void) run_actions(table, known->column, isolating, false);
+	if (isolating == NIL)
+		complete_table(&repair);
+	else
+		error = plat_attempt(complete_table, &repair);
+	plat_heed_cancel(error);
 }
 
 /*
@@ -674,14 +751,16 @@ plat_policy_repair(Oid relid)
 
 	if (!plat_policy_lookup(relid, &known))
 		return;
+	check_table(relid);
+	if (!any_to_run(plan_table(plat_policy_inspect(relid, known.column, false), &known)))
+	{
+		check_column(relid, known.column);
+		return;
+	}
 	installing = true;
 	PG_TRY();
 	{
-		if (repair_table(relid, &known, false))
-		{
-			lock_table(relid);
-			(void) repair_table(relid, &known, true);
-		}
+		repair_table(relid, &known);
 	}
 	PG_FINALLY();
 	{

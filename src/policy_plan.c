@@ -201,13 +201,17 @@ List *
 plat_policy_plan(const PlatTable *table, const PlatWish *wish)
 {
 	List	   *actions = NIL;
+	int			isolating;
 
 	Assert(table->attnum > 0);
 	plan_row_security(table, &actions);
 	plan_policies(table, wish, &actions);
+	isolating = list_length(actions);
 	plan_default(table, &actions);
 	plan_not_null(table, wish, &actions);
 	plan_index(table, &actions);
+	for (int i = isolating; i < list_length(actions); i++)
+		((PlatAction *) list_nth(actions, i))->completes = true;
 	plan_guard(table, &actions);
 	return actions;
 }
