@@ -744,6 +744,28 @@ warn_policy(const CreatePolicyStmt *policy)
 }
 
 /*
+ * A table that has left its parent stays protected, and from now on in its own
+ * right.
+ */
+static void
+follow_detached(const AlterTableStmt *alter)
+{
+	ListCell   *cell;
+
+	foreach(cell, alter->cmds)
+	{
+		const AlterTableCmd *step = lfirst(cell);
+
+		if (step->subtype == AT_DetachPartition)
+			plat_policy_keep(RangeVarGetRelid(((PartitionCmd *) step->def)->name, NoLock, true),
+							 RangeVarGetRelid(alter->relation, NoLock, true));
+		else if (step->subtype == AT_DropInherit)
+			plat_policy_keep(RangeVarGetRelid(alter->relation, NoLock, true),
+							 RangeVarGetRelid((RangeVar *) step->def, NoLock, true));
+	}
+}
+
+/*
  * Protect what the command has made, and follow what it has renamed. An error
  * here undoes the command: a table that has to be protected and cannot be is
  * not made.
@@ -756,6 +778,8 @@ follow_command(Node *command)
 
 	if (IsA(command, RenameStmt))
 		follow_rename((RenameStmt *) command, tables);
+	if (IsA(command, AlterTableStmt))
+		follow_detached((AlterTableStmt *) command);
 	if (!may_need_protection(command))
 		return;
 	foreach(cell, tables)
