@@ -259,7 +259,25 @@ list_members(void)
 }
 
 /*
- * platpat.protection_specs() returns table (key text, root regclass, desired jsonb, actual jsonb): VOLATILE, for PUBLIC.
+ * Return the row of protection_specs() for a table, whatever it takes.
+ */
+static void
+put_member(FunctionCallInfo fcinfo, Member *member, int *patience)
+{
+	if (member->known.is_stale)
+		(void) plat_policy_lookup(member->relid, &member->known);
+	if (!lock_soon(member->relid, patience))
+	{
+		put_locked(fcinfo, member);
+		return;
+	}
+	put_specs(fcinfo, member);
+	UnlockRelationOid(member->relid, AccessShareLock);
+}
+
+/*
+ * platpat.protection_specs() returns table (key text, root regclass, desired
+ * jsonb, actual jsonb): VOLATILE, for PUBLIC.
  *
  * One row for each table that shall be protected, by the catalogs as they are
  * now.  Of one that somebody has locked it says only that.
@@ -268,25 +286,25 @@ Datum
 plat_policy_specs(PG_FUNCTION_ARGS)
 {
 	int			patience = PATIENCE_MS;
+	MemoryContext each;
+	MemoryContext caller;
 	ListCell   *cell;
+	int			level;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
+	each = AllocSetContextCreate(CurrentMemoryContext, "platpat table",
+								 ALLOCSET_DEFAULT_SIZES);
+	level = plat_sql_pin();
 	foreach(cell, list_members())
 	{
-		Member	   *member = lfirst(cell);
-
 		CHECK_FOR_INTERRUPTS();
-		if (member->known.is_stale)
-			(void) plat_policy_lookup(member->relid, &member->known);
-		if (!lock_soon(member->relid, &patience))
-		{
-			put_locked(fcinfo, member);
-			continue;
-		}
-		put_specs(fcinfo, member);
-		UnlockRelationOid(member->relid, AccessShareLock);
+		caller = MemoryContextSwitchTo(each);
+		put_member(fcinfo, lfirst(cell), &patience);
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(each);
 	}
+	plat_sql_unpin(level);
 	SPI_finish();
 	return (Datum) 0;
 }

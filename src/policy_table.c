@@ -253,7 +253,9 @@ decode_policy(Relation catalog, HeapTuple tuple, AttrNumber attnum)
 								form->polrelid, &qual);
 	row->check = expression_text(catalog, tuple, Anum_pg_policy_polwithcheck,
 								 form->polrelid, &check);
-	row->handwritten = row->to_public && (qual || check) &&
+	row->handwritten = strcmp(row->name, PLAT_TENANT_POLICY) != 0 &&
+		strcmp(row->name, PLAT_ACCESS_POLICY) != 0 &&
+		row->to_public && (qual || check) &&
 		(qual == NULL || compares_with_setting(qual, attnum)) &&
 		(check == NULL || compares_with_setting(check, attnum));
 	return row;

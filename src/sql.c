@@ -14,10 +14,12 @@
 
 #include "catalog/namespace.h"
 #include "executor/spi.h"
+#include "jit/jit.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/ruleutils.h"
 
 #include "compat.h"
 #include "sql.h"
@@ -27,6 +29,9 @@
  * to recognise it, and a megabyte of it helps nobody in a log.
  */
 #define CLIP_BYTES 200
+
+/* The search_path of our own statements. */
+#define PINNED_PATH "pg_catalog, pg_temp"
 
 /*
  * The oid of a table of ours; XX000 if it is missing. It exists as long as
@@ -56,7 +61,11 @@ plat_sql_pin(void)
 {
 	int			level = NewGUCNestLevel();
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+	/* Setting it again would have all names looked up anew. */
+	if (strcmp(namespace_search_path, PINNED_PATH) == 0 && !quote_all_identifiers &&
+		!jit_enabled)
+		return level;
+	(void) set_config_option("search_path", PINNED_PATH,
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("quote_all_identifiers", "off",
