@@ -16,7 +16,7 @@ my $never = '1 hour';
 my $node = new_node('controllers', conf => q(
 log_line_prefix = '%m [%p] %b '
 restart_after_crash = on
-platpat.worker_statement_timeout = 2s
+platpat.worker_statement_timeout = 1s
 platpat.worker_linger = 200ms
 log_statement = none
 ));
@@ -483,7 +483,7 @@ query('DROP DATABASE restored');
 query('CREATE DATABASE idle');
 query('CREATE EXTENSION platpat', 'idle');
 query('CREATE DATABASE guarded');
-query(q(CREATE EXTENSION platpat; CREATE TABLE t (tenant_id text); SELECT platpat.protect('t'); SELECT platpat.alter_controller('protections', period => '3 s')), 'guarded');
+query(q(CREATE EXTENSION platpat; CREATE TABLE t (tenant_id text); SELECT platpat.protect('t'); SELECT platpat.alter_controller('protections', period => '2 s')), 'guarded');
 for my $dbname (qw(idle guarded))
 {
 	until_true(q(SELECT bool_and(last_reconciled IS NOT NULL) FROM platpat.controller_status), $dbname);
@@ -492,7 +492,7 @@ for my $dbname (qw(idle guarded))
 my %passes = map { $_ => query(q(SELECT max(last_reconciled) FROM platpat.controller_status), $_) } qw(idle guarded);
 my $found = 0;
 $from = Time::HiRes::time;
-while (Time::HiRes::time - $from < 7)
+while (Time::HiRes::time - $from < 5)
 {
 	$found++ if workers('idle');
 	select undef, undef, undef, 0.05;
