@@ -227,5 +227,5 @@ COMMENT ON COLUMN platpat.actual_breakers.spec IS 'Its definition, or the id.';
 GRANT SELECT ON platpat.desired_breakers, platpat.actual_breakers TO pg_monitor;
 INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
     VALUES ('breakers', 'platpat.desired_breakers', 'platpat.actual_breakers',
-            'platpat.apply_breaker(text,jsonb,jsonb)', 'enforce', '5 min', true, true);
+            'platpat.apply_breaker(pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb)', 'enforce', '5 min', true, true);
 INSERT INTO platpat.controller_states (controller) VALUES ('breakers');

@@ -188,5 +188,5 @@ COMMENT ON COLUMN platpat.actual_bulkheads.spec IS 'Its id, and its rules; those
 GRANT SELECT ON platpat.desired_bulkheads, platpat.actual_bulkheads TO pg_monitor;
 INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
     VALUES ('bulkheads', 'platpat.desired_bulkheads', 'platpat.actual_bulkheads',
-            'platpat.apply_bulkhead(text,jsonb,jsonb)', 'enforce', '5 min', true, true);
+            'platpat.apply_bulkhead(pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb)', 'enforce', '5 min', true, true);
 INSERT INTO platpat.controller_states (controller) VALUES ('bulkheads');

@@ -507,5 +507,5 @@ COMMENT ON COLUMN platpat.actual_event_partitions.spec IS 'The time that it span
 GRANT SELECT ON platpat.desired_event_partitions, platpat.actual_event_partitions TO pg_monitor;
 INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, period, prune, builtin)
     VALUES ('event_partitions', 'platpat.desired_event_partitions', 'platpat.actual_event_partitions',
-            'platpat.apply_event_partition(text,jsonb,jsonb)', 'enforce', '1 hour', true, true);
+            'platpat.apply_event_partition(pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb)', 'enforce', '1 hour', true, true);
 INSERT INTO platpat.controller_states (controller) VALUES ('event_partitions');

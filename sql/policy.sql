@@ -163,7 +163,7 @@ REVOKE ALL ON FUNCTION platpat.apply_protection(text, jsonb, jsonb) FROM PUBLIC;
 
 INSERT INTO platpat.controllers (controller, desired, actual, apply, builtin)
     VALUES ('protections', 'platpat.desired_protections', 'platpat.actual_protections',
-            'platpat.apply_protection(text,jsonb,jsonb)', true);
+            'platpat.apply_protection(pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb)', true);
 
 CREATE VIEW platpat.desired_foreign_policies AS
     SELECT NULL::text AS key, NULL::jsonb AS spec WHERE false;
@@ -203,7 +203,7 @@ REVOKE ALL ON FUNCTION platpat.refuse_foreign_policy(text, jsonb, jsonb) FROM PU
 
 INSERT INTO platpat.controllers (controller, desired, actual, apply, mode, prune, builtin)
     VALUES ('foreign_policies', 'platpat.desired_foreign_policies', 'platpat.actual_foreign_policies',
-            'platpat.refuse_foreign_policy(text,jsonb,jsonb)', 'observe', true, true);
+            'platpat.refuse_foreign_policy(pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb)', 'observe', true, true);
 INSERT INTO platpat.controller_states (controller) VALUES ('protections'), ('foreign_policies');
 
 CREATE FUNCTION platpat.refuse_truncate() RETURNS trigger

@@ -253,8 +253,11 @@ plat_controller_alter(PG_FUNCTION_ARGS)
 	if (redefines)
 		redefine(fcinfo, controller);
 	adjust(fcinfo, name);
-	/* One that came with a restore works from when it is told to. */
-	if (!controller->is_restored || (!PG_ARGISNULL(1) && !PG_GETARG_BOOL(1)))
+	/*
+	 * One that came with a restore works from when it is told to. Who has it
+	 * rest does not wait for what it is at.
+	 */
+	if (PG_ARGISNULL(1) ? !controller->is_restored : !PG_GETARG_BOOL(1))
 		plat_controller_start(name);
 	plat_controller_judge(name);
 	SPI_finish();

@@ -103,7 +103,7 @@ pg_noreturn extern void plat_controller_missing(const char *name);
 extern char *plat_controller_name(FunctionCallInfo fcinfo);
 extern PlatController *plat_controller_get(const char *name, bool missing_ok);
 extern List *plat_controller_list(void);
-extern char *plat_controller_relation(const char *name);
+extern char *plat_controller_relation(const char *name, Oid reader);
 extern char *plat_controller_check_relation(Oid oid, const char *what,
 											Oid reader);
 extern char *plat_controller_check_apply(Oid oid);

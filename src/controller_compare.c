@@ -87,6 +87,7 @@ read_state(uint64 row, int column, MemoryContext context, Datum *state)
 static char *
 make_query(const PlatController *controller, bool with_states)
 {
+	Oid			reader = plat_function_find(controller->apply).owner;
 	const char *states = with_states ? "d.spec, a.spec" : "NULL, NULL";
 
 	return psprintf("WITH d AS MATERIALIZED (SELECT true AS here, key, coalesce(spec, 'null') AS spec FROM %s),"
@@ -99,8 +100,8 @@ make_query(const PlatController *controller, bool with_states)
 					"  FROM d %s JOIN a ON d.key COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) a.key"
 					"  WHERE d.here IS NULL OR a.here IS NULL OR d.spec IS DISTINCT FROM a.spec"
 					"  ORDER BY coalesce(d.key, a.key) COLLATE pg_catalog.\"C\")",
-					plat_controller_relation(controller->desired),
-					plat_controller_relation(controller->actual),
+					plat_controller_relation(controller->desired, reader),
+					plat_controller_relation(controller->actual, reader),
 					states, controller->prunes ? "FULL" : "LEFT");
 }
 
@@ -248,8 +249,9 @@ look(void *arg)
 {
 	Looking    *looking = arg;
 	PlatDifference *difference = looking->difference;
-	char	   *desired = plat_controller_relation(looking->controller->desired);
-	char	   *actual = plat_controller_relation(looking->controller->actual);
+	Oid			reader = plat_function_find(looking->controller->apply).owner;
+	char	   *desired = plat_controller_relation(looking->controller->desired, reader);
+	char	   *actual = plat_controller_relation(looking->controller->actual, reader);
 	PlatFunctionScope scope;
 	PlatTenantScope tenant;
 

@@ -163,13 +163,42 @@ check_column(Oid relation, const char *column, Oid type)
 }
 
 /*
+ * Raise 42501 for a relation whose owner could have functions run with rights
+ * that he has not: by a view, or an expression that the planner evaluates.
+ */
+static void
+check_relation_owner(Oid oid, Oid reader)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(oid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", oid)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	if (!superuser_arg(owner) && !has_privs_of_role(owner, reader))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" owns relation \"%s\" and has not the rights of role \"%s\"",
+						GetUserNameFromId(owner, false), get_rel_name(oid),
+						GetUserNameFromId(reader, false)),
+				 errdetail("The latter owns the function apply, with whose rights the relation is read."),
+				 errhint("Let the same role own both.")));
+}
+
+/*
  * The quoted name of a relation by the text that it is stored as, for a
- * query: 42P01 if there is none now, 22023 if it has not the columns.
+ * query of a reader: 42P01 if there is none now, 22023 if it has not the
+ * columns, 42501 if its owner is not to be trusted with the reader's rights.
  */
 char *
-plat_controller_relation(const char *name)
+plat_controller_relation(const char *name, Oid reader)
 {
 	Oid			oid = find_relation(name);
+
+	check_relation_owner(oid, reader);
 
 	check_column(oid, "key", TEXTOID);
 	check_column(oid, "spec", JSONBOID);
@@ -206,7 +235,7 @@ plat_controller_check_relation(Oid oid, const char *what, Oid reader)
 				 errdetail("The background worker cannot see it.")));
 	schema = get_namespace_name(get_rel_namespace(oid));
 	name = quote_qualified_identifier(schema, get_rel_name(oid));
-	(void) plat_controller_relation(name);
+	(void) plat_controller_relation(name, reader);
 	if (pg_class_aclcheck(oid, reader, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -230,11 +230,8 @@ plat_controller_run_next(PlatPass *pass)
 		!is_same(pass))
 		return false;
 	steps = do_steps(pass->controller, difference, false);
-	if (steps != NIL)
-	{
-		plat_controller_note_steps(pass, difference, steps);
-		put_steps(pass->result, pass->controller, difference, steps);
-	}
+	plat_controller_note_steps(pass, difference, steps);
+	put_steps(pass->result, pass->controller, difference, steps);
 	advance(pass);
 	return true;
 }
@@ -264,13 +261,18 @@ static void
 reconcile(FunctionCallInfo fcinfo, char *name)
 {
 	PlatPass	pass = {.name = name,.by_hand = true,.context = CurrentMemoryContext,.result = fcinfo};
+	bool		goes_on;
 
 	if (plat_controller_begin_pass(&pass) != PLAT_TURN_OURS)
 		return;
 	while (pass.position < list_length(pass.due))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!plat_controller_run_next(&pass))
+		/* What each key takes of memory goes with its own connection. */
+		SPI_connect();
+		goes_on = plat_controller_run_next(&pass);
+		SPI_finish();
+		if (!goes_on)
 			return;
 	}
 	(void) plat_controller_end_pass(&pass);

@@ -29,7 +29,7 @@
  * The time after which a pass leaves what is left to the next one, so that
  * other controllers and modules have their turn.
  */
-#define TURN (5 * PLAT_SECOND)
+#define TURN PLAT_SECOND
 
 /* A step of the worker, in a transaction of its own. */
 typedef struct Work
@@ -119,11 +119,14 @@ reconcile(char *name)
 
 /*
  * The names of controllers that are due, or that somebody has asked for, in
- * the current memory context. A time that is too far away was set by a clock
- * that was wrong.
+ * the current memory context: our own first, then who has waited longest.  A
+ * time that is too far away was set by a clock that was wrong.
+ *
+ * One of users' that is asked for again and again rests as long as its last
+ * pass has taken; then *rests says that somebody has yet to come back to it.
  */
 static List *
-list_due(uint64 topics)
+list_due(uint64 topics, bool *rests)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *names = NIL;
@@ -133,18 +136,26 @@ list_due(uint64 topics)
 		return NIL;
 	SPI_connect();
 	rows = plat_sql_as_owner("controllers",
-							 "SELECT controller, next_reconcile <= clock_timestamp()"
-							 "  OR next_reconcile > clock_timestamp() + c.period + interval '10 minutes'"
+							 "SELECT controller, coalesce(next_reconcile <= clock_timestamp()"
+							 "  OR next_reconcile > clock_timestamp() + c.period + interval '10 minutes', false),"
+							 " coalesce(NOT c.builtin AND clock_timestamp() BETWEEN last_reconciled AND"
+							 "  last_reconciled + least(last_reconciled - started_at, interval '10 s'), false)"
 							 " FROM platpat.controllers c JOIN platpat.controller_states s USING (controller)"
-							 " WHERE NOT c.paused ORDER BY controller",
+							 " WHERE NOT c.paused ORDER BY NOT c.builtin, next_reconcile, controller",
 							 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		char	   *name = plat_sql_value(i, 1);
-		char	   *is_due = plat_sql_value(i, 2);
+		bool		is_due = plat_sql_value(i, 2)[0] == 't';
 
-		if ((is_due == NULL || is_due[0] != 't') && !plat_worker_has_topic(topics, name))
+		if (!is_due && !plat_worker_has_topic(topics, name))
 			continue;
+		if (!is_due && plat_sql_value(i, 3)[0] == 't')
+		{
+			plat_worker_wake_database(name);
+			*rests = true;
+			continue;
+		}
 		MemoryContextSwitchTo(caller);
 		names = lappend(names, pstrdup(name));
 	}
@@ -179,6 +190,35 @@ next_due(void)
 }
 
 /*
+ * Reconcile those that are due, one after the other.  Returns the milliseconds
+ * after which there is more to do, or 0 if it is not known when.
+ *
+ * When somebody asks for one meanwhile, the others are left to the next round,
+ * which begins with our own: a table that was opened waits for one turn of
+ * another controller and not for all.
+ */
+static long
+reconcile_all(List *names, bool rests)
+{
+	long		until = rests ? OWN_MS : 0;
+	bool		is_asked = false;
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		if (!is_asked && reconcile(lfirst(cell)))
+		{
+			is_asked = !rests && plat_worker_has_topics();
+			continue;
+		}
+		plat_worker_wake_database(lfirst(cell));
+		if (!is_asked)
+			until = BUSY_MS;
+	}
+	return is_asked ? OWN_MS : until;
+}
+
+/*
  * The module's part of the worker of a database.  Returns the milliseconds
  * until the next call.  Others wake the database for other things, and then
  * this has nothing to look up.
@@ -189,23 +229,16 @@ plat_controller_serve(void)
 	static uint64 due_at = 0;
 	uint64		topics = plat_worker_take_topics();
 	uint64		now = plat_clock();
-	bool		is_busy = false;
+	bool		rests = false;
 	long		until;
-	ListCell   *cell;
+	List	   *names;
 
 	if (topics == 0 && now < due_at)
 		return due_at == PG_UINT64_MAX ? PLAT_SERVE_NEVER : (long) ((due_at - now) / 1000000 + 1);
-	foreach(cell, list_due(topics))
-	{
-		if (reconcile(lfirst(cell)))
-			continue;
-		is_busy = true;
-		plat_worker_wake_database(lfirst(cell));
-	}
+	names = list_due(topics, &rests);
+	until = reconcile_all(names, rests);
 	/* One that another session is at is still due. */
-	if (is_busy)
-		until = BUSY_MS;
-	else
+	if (until == 0)
 		until = plat_worker_has_topics() ? OWN_MS : next_due();
 	due_at = until == PLAT_SERVE_NEVER ? PG_UINT64_MAX : plat_clock() + (uint64) until * 1000000;
 	return until;

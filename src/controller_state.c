@@ -15,6 +15,7 @@
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -32,6 +33,9 @@
 /* Repairs of a key, with one of now; more than enough to call it contested. */
 #define WITH_REPAIR \
 	"(repairs || clock_timestamp())[greatest(1, cardinality(repairs) - 18):]"
+
+/* The longest error that is kept, in bytes. */
+#define ERROR_BYTES 1000
 
 /* What is remembered of a key, in a hash table. */
 typedef struct Remembered
@@ -262,6 +266,15 @@ plat_controller_choose(PlatPass *pass)
 }
 
 /*
+ * The message of an error, cut between characters if it is long.
+ */
+static char *
+message_of(const ErrorData *error)
+{
+	return pnstrdup(error->message, pg_mbcliplen(error->message, strlen(error->message), ERROR_BYTES));
+}
+
+/*
  * The steps as JSON, and the first error among them, or NULL.
  */
 static Datum
@@ -284,7 +297,7 @@ steps_as_json(List *steps, const ErrorData **error)
 		if (step->error)
 		{
 			appendStringInfoString(&json, ", \"error\": ");
-			escape_json(&json, step->error->message);
+			escape_json(&json, message_of(step->error));
 		}
 		appendStringInfoChar(&json, '}');
 		if (*error == NULL)
@@ -307,7 +320,7 @@ log_steps(const PlatPass *pass, const PlatDifference *difference, List *steps,
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("controller \"%s\" could not %s \"%s\": %s",
-						pass->name, difference->kind, difference->key, error->message)));
+						pass->name, difference->kind, difference->key, message_of(error))));
 	else
 		/* What of ours is thrown away is nobody's news. */
 		ereport(pass->controller->is_builtin && strcmp(difference->kind, PLAT_DELETE) == 0 ?
@@ -315,6 +328,21 @@ log_steps(const PlatPass *pass, const PlatDifference *difference, List *steps,
 				(errmsg("controller \"%s\" has done something about \"%s\": %s",
 						pass->name, difference->key,
 						((PlatStep *) llast(steps))->action)));
+}
+
+/*
+ * Nothing had to be done after all: that is neither an attempt nor a repair.
+ * The values are the controller and the key.
+ */
+static void
+forget_attempt(Datum *values)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+
+	(void) plat_sql_as_owner("controller_keys",
+							 "UPDATE platpat.controller_keys SET attempts = 0, next_attempt = NULL"
+							 " WHERE controller = $1 AND key = $2",
+							 2, types, values, NULL);
 }
 
 /*
@@ -338,11 +366,16 @@ plat_controller_note_steps(const PlatPass *pass, const PlatDifference *differenc
 	values[2] = steps_as_json(steps, &error);
 	is_momentary = error && plat_retry_blame(error->sqlerrcode) == PLAT_BLAME_MOMENT;
 	values[3] = error ? CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)) : (Datum) 0;
-	values[4] = error ? CStringGetTextDatum(error->message) : (Datum) 0;
+	values[4] = error ? CStringGetTextDatum(message_of(error)) : (Datum) 0;
 	nulls[3] = nulls[4] = error ? ' ' : 'n';
 	values[5] = BoolGetDatum(is_momentary);
 	values[6] = Int64GetDatum(plat_retry_backoff(1, pg_prng_double(&pg_global_prng_state)));
 	values[7] = BoolGetDatum(error == NULL && pass->controller->is_builtin);
+	if (steps == NIL)
+	{
+		forget_attempt(values);
+		return;
+	}
 	(void) plat_sql_as_owner("controller_keys",
 							 "UPDATE platpat.controller_keys SET actions = $3, sqlstate = $4, error = $5,"
 							 " attempts = CASE WHEN $8 THEN 0 WHEN $6 THEN 1 ELSE attempts END,"
@@ -527,7 +560,7 @@ plat_controller_note_failure(const char *name, const ErrorData *error)
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, INT8OID};
 	Datum		values[4] = {CStringGetTextDatum(name),
 		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-	CStringGetTextDatum(error->message)};
+	CStringGetTextDatum(message_of(error))};
 	int			failures;
 
 	if (plat_sql_as_owner("controller_states",
@@ -540,7 +573,7 @@ plat_controller_note_failure(const char *name, const ErrorData *error)
 	if (failures == 1)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
-				 errmsg("controller \"%s\" cannot compare: %s", name, error->message)));
+				 errmsg("controller \"%s\" cannot compare: %s", name, message_of(error))));
 	values[3] = Int64GetDatum(plat_retry_backoff(failures, pg_prng_double(&pg_global_prng_state)));
 	(void) plat_sql_as_owner("controller_states",
 							 "UPDATE platpat.controller_states SET next_reconcile ="

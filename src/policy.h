@@ -104,6 +104,7 @@ typedef struct PlatAction
 	bool		is_quick;		/* which may be looked up under the lock */
 	bool		follows;		/* only if the action before it was run */
 	bool		completes;		/* isolation does not rest on it */
+	bool		as_owner;		/* of the table: it runs what others wrote */
 } PlatAction;
 
 /* policy_table.c */
@@ -133,6 +134,7 @@ extern List *plat_policy_plan_repair(PlatTable *table,
 									 bool parent_not_null, bool *access);
 extern void plat_policy_keep(Oid relid, Oid parent);
 extern void plat_policy_repair(Oid relid);
+extern bool plat_policy_close(Oid relid);
 extern void plat_policy_adopt(Oid relid);
 
 /* The controllers that look after protected tables. */

@@ -8,8 +8,9 @@
  * step that is left to users because it takes long is no difference.
  *
  * Repairs run as the owner of the extension, because the owner of a table may
- * have lost the right to repair it.  They evaluate nothing that others have
- * written: no default, no CHECK, no index expression.
+ * have lost the right to repair it.  What may call functions that others have
+ * written, as SET NOT NULL does to see whether a CHECK implies it, runs as the
+ * owner of the table.
  *
  * Nothing is shared between backends.
  */
@@ -27,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
+#include "attempt.h"
 #include "policy.h"
 #include "sql.h"
 
@@ -44,6 +46,14 @@ typedef struct Member
 	bool		parent_not_null;
 	PlatProtection known;
 } Member;
+
+/* A look at one after the other. */
+typedef struct Look
+{
+	FunctionCallInfo fcinfo;
+	int			patience;		/* milliseconds that are left, for all */
+	Member	   *member;
+} Look;
 
 /* What there is of something, by PlatPresence. */
 static const char *const presences[] = {"missing", "altered", "present"};
@@ -142,15 +152,15 @@ desired_spec(const PlatTable *table, const char *column, bool access, List *acti
 }
 
 /*
- * A state of a table that somebody has locked.
+ * A state of a table that cannot be looked at, or shall be: one pair.
  */
 static Datum
-locked_spec(bool locked)
+problem_spec(const char *key, const char *text)
 {
 	JsonbParseState *state = NULL;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	put_bool(&state, "locked", locked);
+	put_text(&state, key, text);
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
@@ -159,7 +169,7 @@ locked_spec(bool locked)
  * now.  That is a difference: what has become of it has to be found out.
  */
 static void
-put_locked(FunctionCallInfo fcinfo, const Member *member)
+put_problem(FunctionCallInfo fcinfo, const Member *member, const char *key, const char *text)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *name = get_rel_name(member->relid);
@@ -170,8 +180,8 @@ put_locked(FunctionCallInfo fcinfo, const Member *member)
 		return;
 	values[0] = CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(member->relid)), name));
 	values[1] = ObjectIdGetDatum(member->known.relid);
-	values[2] = locked_spec(false);
-	values[3] = locked_spec(true);
+	values[2] = problem_spec(key, NULL);
+	values[3] = problem_spec(key, text ? text : "by another session");
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -239,6 +249,7 @@ list_members(void)
 									  "  EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.root"
 									  "   AND a.attname = p.tenant_column AND NOT a.attisdropped)"
 									  " FROM tree t JOIN platpat.protections p ON p.table_name = t.root"
+									  " JOIN pg_class c ON c.oid = t.relid AND c.relpersistence <> 't'"
 									  " ORDER BY t.relid, t.depth, t.root",
 									  0, NULL, NULL, NULL);
 
@@ -259,20 +270,41 @@ list_members(void)
 }
 
 /*
- * Return the row of protection_specs() for a table, whatever it takes.
+ * Look at a table, for plat_attempt().
  */
 static void
-put_member(FunctionCallInfo fcinfo, Member *member, int *patience)
+look(void *arg)
 {
+	Look	   *look = arg;
+	Member	   *member = look->member;
+
+	SPI_connect();
 	if (member->known.is_stale)
 		(void) plat_policy_lookup(member->relid, &member->known);
-	if (!lock_soon(member->relid, patience))
+	if (lock_soon(member->relid, &look->patience))
 	{
-		put_locked(fcinfo, member);
-		return;
+		put_specs(look->fcinfo, member);
+		UnlockRelationOid(member->relid, AccessShareLock);
 	}
-	put_specs(fcinfo, member);
-	UnlockRelationOid(member->relid, AccessShareLock);
+	else
+		put_problem(look->fcinfo, member, "locked", NULL);
+	SPI_finish();
+}
+
+/*
+ * Return the row of protection_specs() for a table.  One that cannot be looked
+ * at, for a policy that is too deep say, keeps nobody from looking at others.
+ */
+static void
+put_member(Look *it, Member *member)
+{
+	ErrorData  *error;
+
+	it->member = member;
+	error = plat_attempt(look, it);
+	plat_heed_cancel(error);
+	if (error)
+		put_problem(it->fcinfo, member, "error", plat_clip(error->message));
 }
 
 /*
@@ -285,7 +317,7 @@ put_member(FunctionCallInfo fcinfo, Member *member, int *patience)
 Datum
 plat_policy_specs(PG_FUNCTION_ARGS)
 {
-	int			patience = PATIENCE_MS;
+	Look		it = {.fcinfo = fcinfo,.patience = PATIENCE_MS};
 	MemoryContext each;
 	MemoryContext caller;
 	ListCell   *cell;
@@ -300,7 +332,7 @@ plat_policy_specs(PG_FUNCTION_ARGS)
 	{
 		CHECK_FOR_INTERRUPTS();
 		caller = MemoryContextSwitchTo(each);
-		put_member(fcinfo, lfirst(cell), &patience);
+		put_member(&it, lfirst(cell));
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(each);
 	}
@@ -321,26 +353,46 @@ table_of(FunctionCallInfo fcinfo)
 }
 
 /*
- * platpat.apply_protection(key text, desired jsonb, actual jsonb) returns void:
- * VOLATILE, for the controller alone.
- *
- * Looks for itself what is missing, whatever the states say. Raises what
- * protect() does.
+ * Repair a table, for plat_attempt().
  */
-Datum
-plat_policy_apply(PG_FUNCTION_ARGS)
+static void
+repair(void *arg)
 {
-	Oid			relid = table_of(fcinfo);
+	Oid			relid = *(Oid *) arg;
 	PlatProtection known;
 
-	if (!OidIsValid(relid))
-		PG_RETURN_VOID();
 	SPI_connect();
 	plat_policy_repair(relid);
 	/* Only one that is complete or was adopted before is desired at all. */
 	if (plat_policy_lookup(relid, &known))
 		plat_policy_adopt(known.relid);
 	SPI_finish();
+}
+
+/*
+ * platpat.apply_protection(key text, desired jsonb, actual jsonb) returns void:
+ * VOLATILE, for the controller alone.
+ *
+ * Looks for itself what is missing, whatever the states say. One that cannot be
+ * repaired is closed, and if it is that already, raises what protect() does.
+ */
+Datum
+plat_policy_apply(PG_FUNCTION_ARGS)
+{
+	Oid			relid = table_of(fcinfo);
+	ErrorData  *error;
+
+	if (!OidIsValid(relid))
+		PG_RETURN_VOID();
+	error = plat_attempt(repair, &relid);
+	plat_heed_cancel(error);
+	if (error)
+	{
+		SPI_connect();
+		if (!plat_policy_close(relid))
+			ReThrowError(error);
+		SPI_finish();
+	}
 	PG_RETURN_VOID();
 }
 

@@ -154,6 +154,22 @@ check_exists(Oid relid)
 }
 
 /*
+ * The owner of a table; 42P01 if it is gone.
+ */
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		check_exists(relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
  * Refuse what is no table, is not the caller's, or cannot have policies:
  * 42P01, 42809, 42501, 0A000. Ownership counts and not a privilege, because
  * that is what each of the statements will want.
@@ -316,6 +332,25 @@ refuse_nulls(const PlatTable *table, const char *column, List *actions)
 }
 
 /*
+ * Run the statement of an action.  One that may run functions which the owner
+ * of the table has chosen is run with his rights and no more, whoever asks.
+ */
+static void
+run_statement(const PlatTable *table, const PlatAction *action)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	if (action->as_owner)
+		SetUserIdAndSecContext(owner_of(table->relid),
+							   context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+	plat_sql_run(action->statement);
+	SetUserIdAndSecContext(user, context);
+}
+
+/*
  * Run what can be run at once; returns the actions done or left pending.  The
  * count that refuse_nulls made is made again, under the lock, where it is
  * quick; nobody has made it when NULLs are to be kept.
@@ -339,7 +374,7 @@ run_actions(const PlatTable *table, const char *column, List *actions,
 		if (skipped)
 			continue;
 		if (!action->pending)
-			plat_sql_run(action->statement);
+			run_statement(table, action);
 		done = lappend(done, action);
 	}
 	return done;
@@ -719,7 +754,7 @@ complete_table(void *arg)
  * second may fail, and then it is the next attempt that tells.
  */
 static void
-repair_table(Oid relid, const PlatProtection *known)
+repair_table(Oid relid, PlatProtection *known)
 {
 	Repair		repair = {relid, known};
 	PlatTable  *table;
@@ -727,6 +762,9 @@ repair_table(Oid relid, const PlatProtection *known)
 	ErrorData  *error = NULL;
 
 	lock_table(relid);
+	/* unprotect() may have had it until now */
+	if (!plat_policy_lookup(relid, known))
+		return;
 	check_table(relid);
 	table = plat_policy_inspect(relid, known->column, false);
 	isolating = select_actions(plan_table(table, known), false);
@@ -767,6 +805,46 @@ plat_policy_repair(Oid relid)
 		installing = false;
 	}
 	PG_END_TRY();
+}
+
+/*
+ * Whether row security is off for anybody.
+ */
+static bool
+is_open(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class form;
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	result = !form->relrowsecurity || !form->relforcerowsecurity;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * Switch row security on, for the owner too, without looking at anything else:
+ * for a table that cannot be looked at.  False if it is on, or the table is not
+ * to be protected any more.
+ */
+bool
+plat_policy_close(Oid relid)
+{
+	PlatProtection known;
+
+	if (!is_open(relid))
+		return false;
+	lock_table(relid);
+	if (!plat_policy_lookup(relid, &known))
+		return false;
+	plat_sql_run(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY,"
+						  " FORCE ROW LEVEL SECURITY",
+						  quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+													 get_rel_name(relid))));
+	return true;
 }
 
 /*

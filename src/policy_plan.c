@@ -139,6 +139,8 @@ plan_not_null(const PlatTable *table, const PlatWish *wish, List **actions)
 					 psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
 							  table->name, table->column));
 		action->needs_tenants = action->is_quick = !table->null_check_valid;
+		/* Core looks whether a CHECK implies it, and folds what that calls. */
+		action->as_owner = true;
 	}
 	if (!table->not_null && !quick && !table->own_null_check)
 	{

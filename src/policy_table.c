@@ -333,19 +333,30 @@ plat_policy_describe(const PlatTable *table, bool permissive)
 }
 
 /*
+ * What is long is shown in part, and is never what it should be then.
+ */
+static char *
+clip(char *text)
+{
+	char	   *part = plat_clip(text);
+
+	return strlen(part) == strlen(text) ? text : psprintf("%s ...", part);
+}
+
+/*
  * What a policy of our name says otherwise.
  */
 static char *
 describe_row(const PolicyRow *row)
 {
-	return psprintf("%s FOR %s TO %s USING (%s) WITH CHECK (%s)",
+	return clip(psprintf("%s FOR %s TO %s USING (%s) WITH CHECK (%s)",
 					row->permissive ? "PERMISSIVE" : "RESTRICTIVE",
 					row->command == ACL_SELECT_CHR ? "SELECT" :
 					row->command == ACL_INSERT_CHR ? "INSERT" :
 					row->command == ACL_UPDATE_CHR ? "UPDATE" :
 					row->command == ACL_DELETE_CHR ? "DELETE" : "ALL",
 					row->to_public ? "PUBLIC" : "other roles",
-					row->qual ? row->qual : "", row->check ? row->check : "");
+					row->qual ? row->qual : "", row->check ? row->check : ""));
 }
 
 /*
@@ -566,8 +577,8 @@ heap_bytes(Relation rel, bool wait)
 }
 
 /*
- * Fill in what depends on the tenant column. A column of a type that cannot
- * hold a tenant counts as missing.
+ * Fill in what depends on the tenant column. A column that cannot hold a
+ * tenant, for what protect() refuses it for, counts as missing.
  */
 static void
 inspect_column(PlatTable *table, Relation rel)
@@ -576,7 +587,10 @@ inspect_column(PlatTable *table, Relation rel)
 										  table->attnum - 1);
 	const char *reader;
 
-	if (!plat_policy_supports(att->atttypid, &reader))
+	if (!plat_policy_supports(att->atttypid, &reader) ||
+		att->attgenerated != '\0' || att->attidentity != '\0' ||
+		(OidIsValid(att->attcollation) &&
+		 !get_collation_isdeterministic(att->attcollation)))
 	{
 		table->attnum = 0;
 		return;
@@ -584,6 +598,8 @@ inspect_column(PlatTable *table, Relation rel)
 	table->reader = pstrdup(reader);
 	table->predicate = psprintf("(%s = %s)", table->column, reader);
 	table->default_text = default_text(rel, table->attnum);
+	if (table->default_text)
+		table->default_text = clip(table->default_text);
 	table->not_null = plat_column_is_not_null(rel, table->attnum);
 	inspect_null_check(table, rel);
 	table->indexed = has_tenant_index(rel, table->attnum);

@@ -766,6 +766,47 @@ follow_detached(const AlterTableStmt *alter)
 }
 
 /*
+ * Refuse to put a protected table below one that is not: whoever reads the
+ * latter reads its rows, past all of its policies.
+ */
+static void
+refuse_open_parent(Oid child, Oid parent)
+{
+	PlatProtection known;
+
+	if (!OidIsValid(child) || !OidIsValid(parent) ||
+		!plat_policy_lookup(child, &known) || plat_policy_lookup(parent, &known))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is protected, and its new parent \"%s\" is not",
+					get_rel_name(child), get_rel_name(parent)),
+			 errdetail("Its rows would be read through the parent, whose policies alone count then."),
+			 errhint("Call platpat.protect() on the parent first.")));
+}
+
+/*
+ * The same for every step of the command.
+ */
+static void
+check_parents(const AlterTableStmt *alter)
+{
+	ListCell   *cell;
+
+	foreach(cell, alter->cmds)
+	{
+		const AlterTableCmd *step = lfirst(cell);
+
+		if (step->subtype == AT_AttachPartition)
+			refuse_open_parent(RangeVarGetRelid(((PartitionCmd *) step->def)->name, NoLock, true),
+							   RangeVarGetRelid(alter->relation, NoLock, true));
+		else if (step->subtype == AT_AddInherit)
+			refuse_open_parent(RangeVarGetRelid(alter->relation, NoLock, true),
+							   RangeVarGetRelid((RangeVar *) step->def, NoLock, true));
+	}
+}
+
+/*
  * Protect what the command has made, and follow what it has renamed. An error
  * here undoes the command: a table that has to be protected and cannot be is
  * not made.
@@ -779,7 +820,10 @@ follow_command(Node *command)
 	if (IsA(command, RenameStmt))
 		follow_rename((RenameStmt *) command, tables);
 	if (IsA(command, AlterTableStmt))
+	{
+		check_parents((AlterTableStmt *) command);
 		follow_detached((AlterTableStmt *) command);
+	}
 	if (!may_need_protection(command))
 		return;
 	foreach(cell, tables)

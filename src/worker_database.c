@@ -69,6 +69,12 @@ static PlatExtension extension;
 /* What modules allocate between their transactions; emptied after a round. */
 static MemoryContext round_context;
 
+/* Milliseconds that what was canceled has to come to its end. */
+#define PATIENCE_MS 5000
+
+/* When those are over. */
+static TimeoutId last_timeout;
+
 /* When the timeout of what runs began. */
 static uint64 timeout_started;
 
@@ -231,6 +237,18 @@ plat_worker_is_this(void)
 }
 
 /*
+ * Timeout handler: what has caught its cancellation and goes on is ended with
+ * the process, which the launcher starts again after a while.
+ */
+static void
+give_up(void)
+{
+	ProcDiePending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/*
  * Give what follows the whole of platpat.worker_statement_timeout: for serve
  * of modules that go on after an error within a transaction. Does nothing in
  * other processes.
@@ -242,8 +260,22 @@ plat_worker_restart_timeout(void)
 		return;
 	timeout_started = plat_clock();
 	disable_timeout(STATEMENT_TIMEOUT, false);
-	if (plat_worker_statement_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, plat_worker_statement_timeout);
+	disable_timeout(last_timeout, false);
+	if (plat_worker_statement_timeout == 0)
+		return;
+	enable_timeout_after(STATEMENT_TIMEOUT, plat_worker_statement_timeout);
+	if (plat_worker_statement_timeout <= INT_MAX - PATIENCE_MS)
+		enable_timeout_after(last_timeout, plat_worker_statement_timeout + PATIENCE_MS);
+}
+
+/*
+ * Nothing runs that has to be bounded.
+ */
+static void
+stop_timeout(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(last_timeout, false);
 }
 
 /*
@@ -299,7 +331,7 @@ rest(void)
 void
 plat_worker_commit(void)
 {
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	stop_timeout();
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -314,7 +346,7 @@ void
 plat_worker_abort(void)
 {
 	FlushErrorState();
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	stop_timeout();
 	if (IsTransactionState())
 		AbortCurrentTransaction();
 	rest();
@@ -518,6 +550,7 @@ plat_worker_database_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pin_settings();
+	last_timeout = RegisterTimeout(USER_TIMEOUT, give_up);
 	round_context = AllocSetContextCreate(TopMemoryContext, "platpat round",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);

@@ -63,6 +63,23 @@ DROP TRIGGER platpat_truncate ON shop.orders;
 ALTER TABLE shop.orders DISABLE ROW LEVEL SECURITY;
 RESET ROLE;
 SELECT * FROM pg_temp.repair();
+-- what he has written runs with his rights only, whoever repairs
+CREATE FUNCTION shop.spy(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'called as a superuser'; END IF;
+    RETURN true;
+END $$;
+GRANT EXECUTE ON FUNCTION shop.spy TO regress_owner;
+ALTER TABLE shop.orders ALTER tenant_id DROP NOT NULL;
+SET ROLE regress_owner;
+ALTER TABLE shop.orders ADD CHECK (shop.spy(1));
+RESET ROLE;
+SELECT * FROM pg_temp.repair();
+-- nor does a protected table get a parent that shows its rows
+CREATE TABLE shop.window (LIKE shop.orders);
+SELECT platpat.unprotect('shop.window') IS NOT NULL AS unprotected LIMIT 1;
+ALTER TABLE shop.orders INHERIT shop.window;
+DROP TABLE shop.window;
 -- a partition of another owner
 CREATE ROLE regress_landlord;
 ALTER TABLE shop.lines_1 OWNER TO regress_landlord;

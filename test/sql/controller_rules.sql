@@ -175,6 +175,16 @@ SELECT key FROM platpat.reconcile('c');
 SELECT status, sqlstate, error FROM platpat.controller_status WHERE controller = 'c';
 ALTER TABLE app.strange DISABLE ROW LEVEL SECURITY;
 
+-- nor is it read once it is another's, who could have it run what he likes
+RESET ROLE;
+ALTER TABLE app.strange OWNER TO regress_other;
+SET ROLE regress_owner;
+SELECT key FROM platpat.reconcile('c');
+SELECT status, sqlstate, error FROM platpat.controller_status WHERE controller = 'c';
+RESET ROLE;
+ALTER TABLE app.strange OWNER TO regress_owner;
+SET ROLE regress_owner;
+
 -- a view that writes changes nothing by being compared
 CREATE FUNCTION app.sneak() RETURNS boolean LANGUAGE sql AS $$ INSERT INTO app.calls (what) VALUES ('sneak'); SELECT true $$;
 CREATE VIEW app.sneaky AS SELECT 'k' AS key, '1'::jsonb AS spec WHERE app.sneak();

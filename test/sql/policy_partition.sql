@@ -143,6 +143,7 @@ CREATE TABLE shop.era_1 (tenant_id text NOT NULL, id int);
 SELECT count(*) > 0 AS acted FROM platpat.protect('shop.era_1');
 ALTER TABLE shop.era ATTACH PARTITION shop.era_1 FOR VALUES IN (1);
 SELECT count(*) > 0 AS acted FROM platpat.protect('shop.era');
+ALTER TABLE shop.era ATTACH PARTITION shop.era_1 FOR VALUES IN (1);
 ALTER TABLE shop.era RENAME COLUMN tenant_id TO customer;
 SELECT * FROM platpat.protections ORDER BY table_name::text;
 SELECT DISTINCT object FROM platpat.unprotect('shop.era');
