@@ -143,8 +143,8 @@ SELECT status, reason, message FROM platpat.conditions WHERE controller = 'c' AN
 CREATE TABLE app.strange (key text, spec jsonb);
 SELECT platpat.alter_controller('c', desired => 'app.strange', prune => false);
 INSERT INTO app.strange VALUES (NULL, '1'), (repeat('x', 1001), '1'), ('twice', '1'), ('twice', '2'), (E'\u202Ehostile''"\\', '1'), ('', '"empty"');
-SELECT left(key, 20) AS key, action FROM platpat.drift('c');
-SELECT left(key, 20) AS key, outcome, message FROM platpat.reconcile('c');
+SELECT translate(left(key, 20), E'\u202E', '>') AS key, action FROM platpat.drift('c');
+SELECT translate(left(key, 20), E'\u202E', '>') AS key, outcome, message FROM platpat.reconcile('c');
 SELECT status, sqlstate, error FROM platpat.controller_status WHERE controller = 'c';
 TRUNCATE app.strange;
 SELECT key, outcome FROM platpat.reconcile('c');
