@@ -297,7 +297,7 @@ $owner->ask('BEGIN; LOCK TABLE calm.t');
 query('ALTER TABLE calm.other DISABLE ROW LEVEL SECURITY');
 until_true(q(SELECT relrowsecurity FROM pg_class WHERE oid = 'calm.other'::regclass));
 pass('one table that is locked for long does not keep another one open');
-is(query(q(SELECT actual FROM platpat.protection_specs() WHERE key = 'calm.t')), '{"locked": true}', 'nor anybody from looking');
+is(query(q(SELECT actual FROM platpat.protection_specs() WHERE key = 'calm.t')), '{"locked": "by another session"}', 'nor anybody from looking');
 $owner->ask('COMMIT; DROP TABLE calm.t');
 until_true(q(SELECT status = 'Ready' FROM platpat.controller_status WHERE controller = 'protections'));
 pass('in the end all is well');
