@@ -253,6 +253,7 @@ plat_controller_alter(PG_FUNCTION_ARGS)
 	if (redefines)
 		redefine(fcinfo, controller);
 	adjust(fcinfo, name);
+
 	/*
 	 * One that came with a restore works from when it is told to. Who has it
 	 * rest does not wait for what it is at.

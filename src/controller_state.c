@@ -363,6 +363,11 @@ plat_controller_note_steps(const PlatPass *pass, const PlatDifference *differenc
 
 	values[0] = CStringGetTextDatum(pass->name);
 	values[1] = CStringGetTextDatum(difference->key);
+	if (steps == NIL)
+	{
+		forget_attempt(values);
+		return;
+	}
 	values[2] = steps_as_json(steps, &error);
 	is_momentary = error && plat_retry_blame(error->sqlerrcode) == PLAT_BLAME_MOMENT;
 	values[3] = error ? CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)) : (Datum) 0;
@@ -371,11 +376,6 @@ plat_controller_note_steps(const PlatPass *pass, const PlatDifference *differenc
 	values[5] = BoolGetDatum(is_momentary);
 	values[6] = Int64GetDatum(plat_retry_backoff(1, pg_prng_double(&pg_global_prng_state)));
 	values[7] = BoolGetDatum(error == NULL && pass->controller->is_builtin);
-	if (steps == NIL)
-	{
-		forget_attempt(values);
-		return;
-	}
 	(void) plat_sql_as_owner("controller_keys",
 							 "UPDATE platpat.controller_keys SET actions = $3, sqlstate = $4, error = $5,"
 							 " attempts = CASE WHEN $8 THEN 0 WHEN $6 THEN 1 ELSE attempts END,"

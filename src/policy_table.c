@@ -350,13 +350,13 @@ static char *
 describe_row(const PolicyRow *row)
 {
 	return clip(psprintf("%s FOR %s TO %s USING (%s) WITH CHECK (%s)",
-					row->permissive ? "PERMISSIVE" : "RESTRICTIVE",
-					row->command == ACL_SELECT_CHR ? "SELECT" :
-					row->command == ACL_INSERT_CHR ? "INSERT" :
-					row->command == ACL_UPDATE_CHR ? "UPDATE" :
-					row->command == ACL_DELETE_CHR ? "DELETE" : "ALL",
-					row->to_public ? "PUBLIC" : "other roles",
-					row->qual ? row->qual : "", row->check ? row->check : ""));
+						 row->permissive ? "PERMISSIVE" : "RESTRICTIVE",
+						 row->command == ACL_SELECT_CHR ? "SELECT" :
+						 row->command == ACL_INSERT_CHR ? "INSERT" :
+						 row->command == ACL_UPDATE_CHR ? "UPDATE" :
+						 row->command == ACL_DELETE_CHR ? "DELETE" : "ALL",
+						 row->to_public ? "PUBLIC" : "other roles",
+						 row->qual ? row->qual : "", row->check ? row->check : ""));
 }
 
 /*

@@ -231,7 +231,7 @@ make('stubborn', body => q(
 query(q(INSERT INTO wanted_stubborn VALUES ('a', '{"stay": 1}'), ('b', '{}')));
 $node->wait_for_log(qr/platpat worker FATAL:  terminating background worker/, $stubborn);
 until_true(q(SELECT count(*) = 1 FROM real_stubborn));
-is(query(q(SELECT key, attempts FROM platpat.controller_keys WHERE controller = 'stubborn' AND drifts)), 'a|1',
+is(query(q(SELECT attempts IN (1, 2) FROM platpat.controller_keys WHERE controller = 'stubborn' AND key = 'a')), 't',
 	'who does not let himself be canceled is ended');
 query(q(DELETE FROM wanted_stubborn WHERE key = 'a'));
 is(is_ready('stubborn'), 't', 'and keeps nobody from anything');
@@ -240,9 +240,10 @@ is(is_ready('stubborn'), 't', 'and keeps nobody from anything');
 make('popular', wakes => 0);
 query(q(INSERT INTO wanted_popular SELECT i::text, '{}' FROM generate_series(1, 2000) i));
 is(is_ready('popular'), 't', 'a controller with many keys');
+my $woken = '';
 my $popular_dir = PostgreSQL::Test::Utils::tempdir();
 append_to_file("$popular_dir/wake.sql", "SELECT platpat.wake_controller('popular');\n\\sleep 1 ms\n");
-IPC::Run::run([ 'pgbench', '-n', '-c', 2, '-T', 3, '-f', "$popular_dir/wake.sql", $node->connstr('postgres') ], '<', \undef, '>', \my $woken, '2>&1')
+IPC::Run::run([ 'pgbench', '-n', '-c', 2, '-T', 3, '-f', "$popular_dir/wake.sql", $node->connstr('postgres') ], '<', \undef, '>', \$woken, '2>&1')
   or diag($woken);
 make('patient');
 query(q(INSERT INTO wanted_patient VALUES ('a', '{}')));
