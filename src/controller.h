@@ -92,7 +92,7 @@ typedef enum PlatTurn
 {
 	PLAT_TURN_OURS,
 	PLAT_TURN_NONE,				/* gone, paused, or failed, which is noted */
-	PLAT_TURN_BUSY				/* another session is at it */
+	PLAT_TURN_BUSY				/* another session is at it, or has changed it */
 } PlatTurn;
 
 /* controller.c */

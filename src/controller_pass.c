@@ -160,7 +160,7 @@ put_steps(FunctionCallInfo fcinfo, const PlatController *controller,
 }
 
 /*
- * The step of a key that could not even be looked at, or none.
+ * The step of a key that could not even be looked at.
  */
 static List *
 failed_look(const PlatDifference *difference, ErrorData *error)
